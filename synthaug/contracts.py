@@ -1,0 +1,284 @@
+"""The five contracts. What a stage may touch is decided here, by signature.
+
+    Reader      ids(); describe(id) from headers alone; read(id) -> Sample
+    Appearance  draw(rng, labels, attempt) -> draw;  paint(images, labels, draws) -> images
+    Geometry    draw(rng, labels, attempt) -> draw;  warp(labels, draw) -> Warp
+    Gate        judge(images, references, labels) -> verdicts
+    Writer      encode(sample); add(encoded); close_shard() -> fragment; finalise(fragments)
+
+A stage is built for free: its constructor checks its arguments and loads nothing; weights load in
+`load(device)`. Constructor parameters are the configuration: keyword-only, typed, documented with unit
+and range under `Args:`, and refused with `ConfigError` when out of range. A draw is JSON.
+
+`place` says where a stage computes. `host`: numpy, batches of one, run in threads beside each other.
+`device`: torch tensors on the configured device, in micro-batches of fixed shape cut by the plan.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from synthaug.labels import Category, Labels, Size
+from synthaug.sample import Sample, Space
+from synthaug.warp.motion import Warp
+
+Scope = Literal["sample", "group", "object"]
+Place = Literal["host", "device"]
+Draw = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a reader knows of a sample from headers and label files alone.
+
+    Attributes:
+        id: As `escape_id` makes it.
+        size: (height, width) of the canvas.
+        passes: Names of the label passes that `read` will bring.
+        files: Paths below the reader's root that `read` will open; the plan hashes them.
+        space: Of the picture that `read` will bring.
+        classes: Class ids that occur, where the labels say it without decoding; for class counts.
+    """
+
+    id: str
+    size: Size
+    passes: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    group: str = ""
+    view: str = ""
+    frame: int = 0
+    split: str = "train"
+    space: Space = "srgb"
+    classes: tuple[int, ...] = ()
+
+
+class Reader(ABC):
+    """A door into the house. Everything leaves it in the canonical conventions."""
+
+    @abstractmethod
+    def categories(self) -> tuple[Category, ...]:
+        """The classes of the dataset; class id = index + 1."""
+
+    @abstractmethod
+    def ids(self) -> Sequence[str]:
+        """All sample ids, in natural order, without opening an image.
+
+        Raises:
+            InputError: The dataset as a whole is refused: counts and the first offenders.
+        """
+
+    @abstractmethod
+    def describe(self, sample_id: str) -> Description:
+        """From headers alone. Raises `Rejected` for a sample that cannot be read."""
+
+    @abstractmethod
+    def read(self, sample_id: str) -> Sample:
+        """Decodes one sample; `Rejected` under a reason code when it cannot be trusted."""
+
+    def files(self) -> tuple[str, ...]:
+        """Files below the root that belong to the whole dataset (a COCO json, a class list)."""
+        return ()
+
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 by relative path of every file opened since the last call (see `formats.inputs`)."""
+        return {}
+
+
+class Stage(ABC):
+    """What Appearance, Geometry and Gate share. Two ancestors at most stand between a stage and ABC."""
+
+    scope: ClassVar[Scope] = "sample"
+    place: ClassVar[Place] = "host"
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Passes the stage reads; only these are copied for it, and the plan refuses input without them."""
+
+    def load(self, device: str) -> None:  # noqa: B027 - a stage without weights has nothing to load
+        """Loads weights onto `device` (`cpu`, `cuda:0`, ...). Called once, before the first sample."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Facts beyond the configuration that decide the output, such as hashes of weights or photos."""
+        return {}
+
+
+class Appearance(Stage):
+    """Changes how a picture looks, never what is true of it: it gets copies and returns pixels."""
+
+    takes: ClassVar[Space] = "srgb"
+    gives: ClassVar[Space] = "srgb"
+    renews_reference: ClassVar[bool] = False
+    generative: ClassVar[bool] = False
+    """Invents content; the plan refuses such a stage after the last gate."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
+        """The numbers for one sample (scope `sample`, `group`) or for one object (scope `object`)."""
+
+    @abstractmethod
+    def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
+        """New pixels.
+
+        Args:
+            images: [B, 3, H, W] float32 in [0, 1] (`takes` says in which space): a numpy array with
+                B = 1 for `host`, a torch tensor for `device`. A copy; writing into it is harmless.
+            labels: One per picture, with copies of the passes in `needs`.
+            draws: One per picture; under scope `object` a draw by object id.
+
+        Returns:
+            Same shape and type as `images`. A `device` stage may hand back non-finite values, which
+            the engine rejects per picture.
+
+        Raises:
+            Rejected: For host stages, when this picture cannot be done.
+        """
+
+
+class Pointwise(Appearance):
+    """An Appearance that maps each channel value on its own, whatever stands around it.
+
+    The engine composes neighbouring ones and applies 8-bit pictures through one table; `paint` comes
+    for free and gives the same values.
+    """
+
+    @abstractmethod
+    def curve(self, values: np.ndarray, draw: Draw) -> np.ndarray:
+        """[N, 3] channel values in [0, 1] to [N, 3] new ones; the engine clips to [0, 1]."""
+
+    def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
+        done = np.empty_like(images)
+        for image, draw, out in zip(images, draws, done, strict=True):
+            flat = np.ascontiguousarray(image.reshape(3, -1).T)
+            out[...] = np.clip(self.curve(flat, draw), 0.0, 1.0).T.reshape(image.shape)
+        return done
+
+
+class Geometry(Stage):
+    """Says how a picture moves. It moves nothing itself: `synthaug.warp` does."""
+
+    @abstractmethod
+    def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
+        """The numbers for one sample or group."""
+
+    @abstractmethod
+    def warp(self, labels: Labels, draw: Draw) -> Warp:
+        """The motion; its source size is `labels.size`, its target size `canvas(labels.size)`."""
+
+    def canvas(self, size: Size) -> Size:
+        """Size after the warp. Depends on the size alone, so that the plan knows it without a draw."""
+        return size
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate says of one attempt.
+
+    Attributes:
+        reason: Empty to accept; else a short code, under which the ledger counts the rejection.
+        scores: Numbers behind the decision, by name, for the trail.
+        instances: Scores per instance id.
+    """
+
+    reason: str = ""
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    instances: Mapping[int, Mapping[str, float]] = field(default_factory=dict[int, Mapping[str, float]])
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the attempt passes."""
+        return not self.reason
+
+
+class Gate(Stage):
+    """Says whether the labels still hold. It can say no, and the no is counted."""
+
+    @abstractmethod
+    def judge(self, images: Any, references: Any, labels: Sequence[Labels]) -> Sequence[Verdict]:
+        """One verdict per picture; arguments as in `Appearance.paint`, copies all."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """What a writer knows of the dataset before the first sample, from the plan alone.
+
+    Attributes:
+        categories: Class id = index + 1.
+        splits: Names of the splits that occur, sorted.
+        passes: Passes that the samples will carry.
+        card: Facts for a dataset card: seed, stages, licences, version. JSON.
+    """
+
+    categories: tuple[Category, ...]
+    splits: tuple[str, ...]
+    passes: tuple[str, ...]
+    card: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One output file: path below the output root, and its bytes."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One sample, encoded and verified.
+
+    Attributes:
+        files: Loose files, published as they are; names derive from the sample id.
+        members: Parts for a container (tar, Parquet) that `close_shard` packs, by field name.
+        row: JSON facts that `finalise` or the container needs.
+    """
+
+    sample_id: str
+    files: tuple[File, ...] = ()
+    members: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
+    row: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """What a shard leaves for `finalise`: container files to publish with it, and JSON rows.
+
+    Rows may be bulky: they go into the shard's own record, not into the manifest.
+    """
+
+    files: tuple[File, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+
+
+class Writer(ABC):
+    """A door out. It turns samples into bytes; publishing them is the engine's.
+
+    One writer object per shard in flight: `open` is called first, then `encode` from several threads,
+    `add` in plan order, and `close_shard` once.
+    """
+
+    def open(self, dataset: DatasetInfo) -> None:
+        """Takes note of the dataset. Raises `ConfigError` where the format cannot hold it."""
+        self.dataset = dataset
+
+    @abstractmethod
+    def encode(self, sample: Sample) -> Encoded:
+        """Bytes of one sample, decoded again and compared before they are returned. Thread-safe.
+
+        Raises:
+            Rejected: The format cannot hold this sample truthfully.
+        """
+
+    @abstractmethod
+    def add(self, encoded: Encoded) -> None:
+        """Takes an encoded sample into the shard, in plan order."""
+
+    @abstractmethod
+    def close_shard(self, shard: str) -> Fragment:
+        """What the shard leaves, deterministic to the byte; `shard` is its name, such as `000007`."""
+
+    @abstractmethod
+    def finalise(self, fragments: Iterable[Fragment]) -> Sequence[File]:
+        """What needs the whole dataset: pure, idempotent, the same bytes for the same fragments."""
