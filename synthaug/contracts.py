@@ -60,6 +60,9 @@ class Description:
 class Reader(ABC):
     """A door into the house. Everything leaves it in the canonical conventions."""
 
+    operational: ClassVar[frozenset[str]] = frozenset()
+    """Constructor parameters that may differ between two runs of one dataset."""
+
     @abstractmethod
     def categories(self) -> tuple[Category, ...]:
         """The classes of the dataset; class id = index + 1."""
@@ -84,6 +87,18 @@ class Reader(ABC):
         """Files below the root that belong to the whole dataset (a COCO json, a class list)."""
         return ()
 
+    def digest(self, file: str) -> str:
+        """SHA-256 of one file named by `files` or a description; inputs are identified by content."""
+        raise NotImplementedError(f"{type(self).__name__} names files but does not hash them")
+
+    def stamp(self, file: str) -> tuple[int, ...]:
+        """Cheap evidence that a file is untouched (size, times, inode); saves hashing it again."""
+        raise NotImplementedError(f"{type(self).__name__} names files but does not stamp them")
+
+    def identity(self) -> Mapping[str, Any]:
+        """Facts beyond configuration and files that decide what is read, such as a renderer's version."""
+        return {}
+
     def digests(self) -> Mapping[str, str]:
         """SHA-256 by relative path of every file opened since the last call (see `formats.inputs`)."""
         return {}
@@ -96,6 +111,11 @@ class Stage(ABC):
     place: ClassVar[Place] = "host"
     needs: ClassVar[tuple[str, ...]] = ()
     """Passes the stage reads; only these are copied for it, and the plan refuses input without them."""
+    wants: ClassVar[tuple[str, ...]] = ()
+    """Passes it uses where they are present; copied for it likewise."""
+
+    operational: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that may differ between two runs of one dataset: paths whose content `identity` names."""
 
     def load(self, device: str) -> None:  # noqa: B027 - a stage without weights has nothing to load
         """Loads weights onto `device` (`cpu`, `cuda:0`, ...). Called once, before the first sample."""
@@ -103,6 +123,19 @@ class Stage(ABC):
     def identity(self) -> Mapping[str, Any]:
         """Facts beyond the configuration that decide the output, such as hashes of weights or photos."""
         return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Pixels with a word per picture, for stages that know when their own result is no good.
+
+    Attributes:
+        images: As `Appearance.paint` returns them.
+        reasons: One per picture: empty, or the code under which the engine rejects it (`safety`).
+    """
+
+    images: Any
+    reasons: tuple[str, ...]
 
 
 class Appearance(Stage):
@@ -125,12 +158,12 @@ class Appearance(Stage):
         Args:
             images: [B, 3, H, W] float32 in [0, 1] (`takes` says in which space): a numpy array with
                 B = 1 for `host`, a torch tensor for `device`. A copy; writing into it is harmless.
-            labels: One per picture, with copies of the passes in `needs`.
+            labels: One per picture, with copies of the passes in `needs` and, where present, `wants`.
             draws: One per picture; under scope `object` a draw by object id.
 
         Returns:
-            Same shape and type as `images`. A `device` stage may hand back non-finite values, which
-            the engine rejects per picture.
+            Same shape and type as `images`, or `Painted` with a reason per picture. Non-finite values
+            may be handed back; the engine rejects such pictures one by one (`nonfinite`).
 
         Raises:
             Rejected: For host stages, when this picture cannot be done.

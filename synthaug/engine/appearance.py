@@ -1,0 +1,234 @@
+"""Pixels through Appearance stages: raised to float once, rounded once, labels out of reach.
+
+Neighbouring `Pointwise` stages on an 8-bit picture become one 256-entry table per channel; the values are
+those that painting one after the other in float would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug import seeds
+from synthaug.contracts import Appearance, Draw, Geometry, Painted, Pointwise, Stage
+from synthaug.engine.pipeline import Slot
+from synthaug.engine.plan import Entry
+from synthaug.errors import Rejected, SynthaugError
+from synthaug.labels import Labels
+from synthaug.sample import Picture, Sample, Space, Step
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One sample on its way through a bracket.
+
+    Attributes:
+        index: Its place in the shard.
+        entry: Its plan.
+        attempt: 0, or the number of the repair.
+        sample: As it stands now.
+    """
+
+    index: int
+    entry: Entry
+    attempt: int
+    sample: Sample
+
+
+def seen_by(stage: Stage, labels: Labels) -> Labels:
+    """The copy of the labels that a stage gets: the passes it asked for and no others."""
+    return labels.copy((*stage.needs, *stage.wants))
+
+
+def drawn(slot: Slot, work: Work, labels: Labels, seed: int) -> Draw:
+    """The draw of a stage for one sample; under scope `object`, one draw by object id."""
+    stage, entry = slot.stage, work.entry
+    assert isinstance(stage, Appearance | Geometry)
+    if stage.scope != "object":
+        scope_id = entry.group if stage.scope == "group" else entry.source
+        rng = seeds.generator(seed, scope_id, entry.variant, slot.name, work.attempt)
+        return stage.draw(rng, labels, work.attempt)
+    draws: Draw = {}
+    for instance in labels.instances:
+        object_id = instance.object_id or f"{entry.source}#{instance.id}"
+        rng = seeds.generator(seed, object_id, entry.variant, slot.name, work.attempt)
+        draws[object_id] = stage.draw(rng, labels.of((instance,)), work.attempt)
+    return draws
+
+
+def paint_host(slot: Slot, work: Work, seed: int) -> Work:
+    """One host stage on one sample; raises `Rejected` with the slot's name."""
+    stage = slot.stage
+    assert isinstance(stage, Appearance)
+    labels = seen_by(stage, work.sample.labels)
+    draw = drawn(slot, work, labels, seed)
+    images = to_planes(work.sample.image, stage.takes)
+    try:
+        painted = stage.paint(images, [seen_by(stage, work.sample.labels)], [draw])
+    except Rejected as rejected:
+        raise Rejected(rejected.reason, rejected.message, sample_id=work.entry.id, slot=slot.name) from rejected
+    return finish(slot, work, draw, *unpack(slot, painted, 1)[0])
+
+
+def paint_table(slots: Sequence[Slot], work: Work, seed: int, *, last: bool) -> Work:
+    """A row of Pointwise stages on an 8-bit picture: one table, one look-up.
+
+    Args:
+        last: Whether the bracket ends here, so that the table itself is rounded to 8 bits.
+    """
+    pixels = work.sample.image.pixels
+    table = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), 3, axis=1)
+    steps: list[Step] = []
+    for slot in slots:
+        stage = slot.stage
+        assert isinstance(stage, Pointwise)
+        labels = seen_by(stage, work.sample.labels)
+        draw = drawn(slot, work, labels, seed)
+        table = np.clip(stage.curve(table, draw), 0.0, 1.0).astype(np.float32)
+        steps.append(Step(slot.name, type(stage).__name__, work.attempt, draw))
+    if not np.isfinite(table).all():
+        raise Rejected("nonfinite", "the tone curve has values that are not finite", sample_id=work.entry.id, slot=slots[-1].name)
+    if last:
+        painted: Array = cv2.LUT(pixels, to_bytes(table)[None])
+    else:
+        painted = np.stack([table[:, c][pixels[..., c]] for c in range(3)], axis=-1)
+    return _repainted(work, Picture(painted), tuple(steps), renews=False)
+
+
+def paint_device(
+    slots: Sequence[Slot], batch: Sequence[Work], length: int, device: str, seed: int
+) -> Sequence[Work | Rejected]:
+    """A row of device stages on one micro-batch of fixed length; the tail is padded and thrown away."""
+    import torch
+
+    padded = [*batch, *(batch[0] for _ in range(length - len(batch)))]
+    alive: list[Work | Rejected] = list(padded)
+    planes = np.concatenate([to_planes(w.sample.image, _takes(slots[0])) for w in padded])
+    images = torch.as_tensor(planes, device=device)
+    space = _takes(slots[0])
+    for slot in slots:
+        stage = slot.stage
+        assert isinstance(stage, Appearance)
+        if stage.takes != space:
+            raise SynthaugError(f"slot {slot.name} takes {stage.takes}, the stage before it gives {space}")
+        labels = [seen_by(stage, w.sample.labels) for w in padded]
+        draws = [drawn(slot, w, view, seed) for w, view in zip(padded, labels, strict=True)]
+        with torch.inference_mode():
+            painted = stage.paint(images, [seen_by(stage, w.sample.labels) for w in padded], draws)
+        images, space = (painted.images if isinstance(painted, Painted) else painted), stage.gives
+        host = images.detach().to("cpu", torch.float32).numpy()
+        reasons = painted.reasons if isinstance(painted, Painted) else ("",) * length
+        for i, (work, draw) in enumerate(zip(alive, draws, strict=True)):
+            if isinstance(work, Work):
+                alive[i] = _guarded(slot, work, draw, host[i], reasons[i])
+    return alive[: len(batch)]
+
+
+def _guarded(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str) -> Work | Rejected:
+    try:
+        return finish(slot, work, draw, planes, reason)
+    except Rejected as rejected:
+        return rejected
+
+
+def _takes(slot: Slot) -> Space:
+    assert isinstance(slot.stage, Appearance)
+    return slot.stage.takes
+
+
+def unpack(slot: Slot, painted: Any, count: int) -> list[tuple[Array, str]]:
+    """What `paint` returned, as planes and reason per picture."""
+    images, reasons = (painted.images, painted.reasons) if isinstance(painted, Painted) else (painted, ("",) * count)
+    if len(images) != count or len(reasons) != count:
+        raise SynthaugError(f"slot {slot.name} returned {len(images)} pictures for {count}")
+    return [(np.asarray(image), reason) for image, reason in zip(images, reasons, strict=True)]
+
+
+def finish(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str) -> Work:
+    """The next state of a sample, from the [3, H, W] planes that a stage returned.
+
+    Raises:
+        Rejected: The stage says so, the size changed, or a value is not finite.
+    """
+    stage = slot.stage
+    assert isinstance(stage, Appearance)
+    where = {"sample_id": work.entry.id, "slot": slot.name}
+    if reason:
+        raise Rejected(reason, f"{type(stage).__name__} refused its own result", **where)
+    expected = (3, *work.sample.image.size)
+    if planes.shape != expected:
+        raise Rejected("size", f"stage returned {planes.shape}, expected {expected}; a stage may not resize", **where)
+    if not np.isfinite(planes).all():
+        bad = int(planes.size - np.isfinite(planes).sum())
+        raise Rejected("nonfinite", f"{bad} of {planes.size} values are not finite", **where)
+    pixels = np.ascontiguousarray(planes.transpose(1, 2, 0), dtype=np.float32)
+    if stage.gives == "srgb":
+        np.clip(pixels, 0.0, 1.0, out=pixels)
+    step = Step(slot.name, type(stage).__name__, work.attempt, draw)
+    return _repainted(work, Picture(pixels, stage.gives), (step,), renews=stage.renews_reference)
+
+
+def _repainted(work: Work, picture: Picture, steps: tuple[Step, ...], *, renews: bool) -> Work:
+    sample = work.sample
+    stale = sample.stale | ({"albedo"} & set(sample.labels.passes))
+    reference = picture if renews else sample.reference
+    done = replace(sample, image=picture, reference=reference, trail=(*sample.trail, *steps), stale=frozenset(stale))
+    return replace(work, sample=done)
+
+
+def to_planes(picture: Picture, space: Space) -> NDArray[np.float32]:
+    """A fresh [1, 3, H, W] float32 copy of a picture in the space that a stage takes."""
+    pixels = picture.pixels
+    if pixels.dtype == np.uint8:
+        floats = pixels.astype(np.float32) / np.float32(255)
+    else:
+        floats = pixels.astype(np.float32)
+    if picture.space != space:
+        floats = linear_from_srgb(floats) if space == "linear" else srgb_from_linear(floats)
+    return np.ascontiguousarray(floats.transpose(2, 0, 1))[None]
+
+
+def rounded(sample: Sample, *, hdr: bool) -> Sample:
+    """The sample with 8-bit pictures: the one rounding at the end of a bracket.
+
+    Args:
+        hdr: The input is scene-linear, so a linear picture is one that was never tone-mapped and stays.
+    """
+
+    def eight_bit(picture: Picture) -> Picture:
+        if picture.pixels.dtype == np.uint8 or (picture.space == "linear" and hdr):
+            return picture
+        values = srgb_from_linear(picture.pixels) if picture.space == "linear" else picture.pixels
+        return Picture(to_bytes(values))
+
+    same = sample.reference is sample.image
+    image = eight_bit(sample.image)
+    return replace(sample, image=image, reference=image if same else eight_bit(sample.reference))
+
+
+def to_bytes(values: Array) -> NDArray[np.uint8]:
+    """[0, 1] to 0..255, to the nearest."""
+    return np.clip(np.rint(values * np.float32(255)), 0, 255).astype(np.uint8)
+
+
+def linear_from_srgb(values: Array) -> Array:
+    """IEC 61966-2-1 decoding of values in [0, 1]."""
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+def srgb_from_linear(values: Array) -> Array:
+    """IEC 61966-2-1 encoding of values in [0, 1]."""
+    clipped = np.clip(values, 0.0, 1.0)
+    return np.where(clipped <= 0.0031308, clipped * 12.92, 1.055 * clipped ** (1 / 2.4) - 0.055).astype(np.float32)
+
+
+def scores_of(step_scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores as JSON: rounded to what is meaningful, so that records stay small."""
+    return {name: round(float(value), 6) for name, value in step_scores.items()}

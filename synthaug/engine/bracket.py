@@ -1,0 +1,244 @@
+"""One bracket on one micro-batch: geometry composed, pixels painted, gates asked.
+
+Host stages run side by side in threads, one sample each; device stages take the batch as the plan cut it.
+Nothing here depends on which batch-mates survive: a missing one is padding.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from synthaug.contracts import Gate, Geometry, Pointwise, Verdict
+from synthaug.engine import appearance
+from synthaug.engine.appearance import Work
+from synthaug.engine.pipeline import Bracket, Slot
+from synthaug.engine.workers import Failed
+from synthaug.errors import Rejected, SynthaugError
+from synthaug.labels import Labels
+from synthaug.sample import Sample, Step
+from synthaug.warp import move
+from synthaug.warp.motion import Warp
+
+Outcome = Work | Rejected | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What every bracket needs to know of the run; identity fields, but for the executors.
+
+    Attributes:
+        seed: Of the run.
+        micro_batch: Pictures per device batch.
+        device: As torch names it.
+        min_visible: Share of an instance that must stay on the canvas, in [0, 1].
+        min_area: Smallest instance that is kept, in pixels.
+        hdr: The input is scene-linear.
+        host: Threads for host stages.
+        on_device: Runs device work, one call at a time.
+    """
+
+    seed: int
+    micro_batch: int
+    device: str
+    min_visible: float
+    min_area: float
+    hdr: bool
+    host: Executor
+    on_device: Callable[[Callable[[], Sequence[Outcome]]], Sequence[Outcome]]
+
+
+def run(bracket: Bracket, batch: Sequence[Work], settings: Settings) -> list[Outcome]:
+    """Every sample of the batch through the bracket: its next state, or why it is out.
+
+    A `Rejected` of a stage or gate stands for this attempt; whether there is another is the caller's.
+    """
+    outcomes: list[Outcome] = list(batch)
+    rows = list(segments(bracket.stages))
+    for index, row in enumerate(rows):
+        outcomes = _segment(row, outcomes, settings, last=index == len(rows) - 1)
+    outcomes = _each(lambda w: replace(w, sample=appearance.rounded(w.sample, hdr=settings.hdr)), outcomes, settings)
+    for gate in bracket.gates:
+        outcomes = _gate(gate, outcomes, settings)
+    return outcomes
+
+
+def segments(slots: Sequence[Slot]) -> Iterator[tuple[Slot, ...]]:
+    """Neighbouring slots that execute together: geometries, device stages, pointwise rows, single host stages."""
+
+    def kind(item: tuple[int, Slot]) -> object:
+        index, slot = item
+        if isinstance(slot.stage, Geometry):
+            return "geometry"
+        if slot.stage.place == "device":
+            return "device"
+        return "pointwise" if isinstance(slot.stage, Pointwise) else index
+
+    for _, members in groupby(enumerate(slots), key=kind):
+        yield tuple(slot for _, slot in members)
+
+
+def _segment(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings, *, last: bool) -> list[Outcome]:
+    first = slots[0].stage
+    if isinstance(first, Geometry):
+        return _each(lambda w: moved(slots, w, settings), outcomes, settings)
+    if first.place == "device":
+        return _device(slots, outcomes, settings)
+    return _each(lambda w: _painted(slots, w, settings, last=last), outcomes, settings)
+
+
+def _painted(slots: tuple[Slot, ...], work: Work, settings: Settings, *, last: bool) -> Work:
+    if isinstance(slots[0].stage, Pointwise) and work.sample.image.pixels.dtype == np.uint8:
+        return appearance.paint_table(slots, work, settings.seed, last=last)
+    for slot in slots:
+        work = appearance.paint_host(slot, work, settings.seed)
+    return work
+
+
+def _device(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings) -> list[Outcome]:
+    alive = [o for o in outcomes if isinstance(o, Work)]
+    if not alive:
+        return outcomes
+
+    def compute() -> Sequence[Outcome]:
+        return appearance.paint_device(slots, alive, settings.micro_batch, settings.device, settings.seed)
+
+    done = iter(settings.on_device(compute))
+    return [next(done) if isinstance(o, Work) else o for o in outcomes]
+
+
+def _each(step: Callable[[Work], Work], outcomes: list[Outcome], settings: Settings) -> list[Outcome]:
+    """One step for every living sample, in threads; a rejection takes the sample's place."""
+
+    def guarded(outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, Work):
+            return outcome
+        try:
+            return step(outcome)
+        except Rejected as rejected:
+            return _located(rejected, outcome)
+        except SynthaugError:
+            raise
+        except Exception as error:  # a stage's own bug costs the sample, counted and told, not the night's run
+            return Failed("error", _told(error))
+
+    return list(settings.host.map(guarded, outcomes))
+
+
+def _told(error: Exception) -> str:
+    """The error and the line that raised it, so that a counted failure is not an unexplained one."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno} in {last.name})"
+
+
+def _located(rejected: Rejected, work: Work) -> Rejected:
+    return Rejected(rejected.reason, rejected.message, sample_id=work.entry.id, slot=rejected.slot)
+
+
+def moved(slots: tuple[Slot, ...], work: Work, settings: Settings) -> Work:
+    """Neighbouring geometries, composed into one warp and resampled once."""
+    sample = work.sample
+    total: Warp | None = None
+    view = sample.labels
+    for slot in slots:
+        stage = slot.stage
+        assert isinstance(stage, Geometry)
+        if total is not None and (stage.needs or stage.wants):
+            sample = _carried(sample, total, settings, slots)
+            total, view = None, sample.labels
+        labels = appearance.seen_by(stage, view)
+        draw = appearance.drawn(slot, work, labels, settings.seed)
+        warp = stage.warp(labels, draw)
+        _check_canvas(slot, stage, warp, view)
+        step = Step(slot.name, type(stage).__name__, work.attempt, draw)
+        sample = replace(sample, trail=(*sample.trail, step))
+        total = warp if total is None else total.then(warp)
+        view = move.preview(view, warp)
+    if total is not None:
+        sample = _carried(sample, total, settings, slots)
+    return replace(work, sample=sample)
+
+
+def _carried(sample: Sample, warp: Warp, settings: Settings, slots: tuple[Slot, ...]) -> Sample:
+    """Pixels and labels through a composed warp; what became of each annotation goes into the trail."""
+    together = all(slot.stage.scope == "group" for slot in slots)
+    result = move.apply(
+        sample, warp, min_visible=settings.min_visible, min_area=settings.min_area, same_for_group=together
+    )
+    step = Step("+".join(slot.name for slot in slots), "Warp", 0, {}, result.tally)
+    return replace(result.sample, trail=(*result.sample.trail, step))
+
+
+def _check_canvas(slot: Slot, stage: Geometry, warp: Warp, labels: Labels) -> None:
+    planned = stage.canvas(labels.size)
+    if tuple(warp.source) != tuple(labels.size) or tuple(warp.target) != tuple(planned):
+        raise SynthaugError(
+            f"slot {slot.name} ({type(stage).__name__}) warps {warp.source} to {warp.target}; "
+            f"the picture is {labels.size} and the plan expects {planned}"
+        )
+
+
+def _gate(slot: Slot, outcomes: list[Outcome], settings: Settings) -> list[Outcome]:
+    gate = slot.stage
+    assert isinstance(gate, Gate)
+    if gate.place == "host":
+        return _each(lambda w: _verdict(slot, w, _judge(gate, w)), outcomes, settings)
+    alive = [o for o in outcomes if isinstance(o, Work)]
+    if not alive:
+        return outcomes
+
+    def compute() -> list[Outcome]:
+        return _judge_batch(slot, gate, alive, settings)
+
+    done = iter(settings.on_device(compute))
+    return [next(done) if isinstance(o, Work) else o for o in outcomes]
+
+
+def _judge(gate: Gate, work: Work) -> Verdict:
+    images = appearance.to_planes(work.sample.image, "srgb")
+    references = appearance.to_planes(work.sample.reference, "srgb")
+    return gate.judge(images, references, [appearance.seen_by(gate, work.sample.labels)])[0]
+
+
+def _judge_batch(slot: Slot, gate: Gate, alive: Sequence[Work], settings: Settings) -> list[Outcome]:
+    import torch
+
+    padded = [*alive, *(alive[0] for _ in range(settings.micro_batch - len(alive)))]
+    images, references = (
+        torch.as_tensor(np.concatenate([appearance.to_planes(p, "srgb") for p in row]), device=settings.device)
+        for row in ([w.sample.image for w in padded], [w.sample.reference for w in padded])
+    )
+    with torch.inference_mode():
+        verdicts = gate.judge(
+            images,
+            references,
+            [appearance.seen_by(gate, w.sample.labels) for w in padded],
+        )
+    outcomes: list[Outcome] = []
+    for work, verdict in zip(alive, verdicts, strict=False):
+        try:
+            outcomes.append(_verdict(slot, work, verdict))
+        except Rejected as rejected:
+            outcomes.append(_located(rejected, work))
+    return outcomes
+
+
+def _verdict(slot: Slot, work: Work, verdict: Verdict) -> Work:
+    scores = appearance.scores_of(verdict.scores)
+    if not verdict.accepted:
+        shown = ", ".join(f"{name}={value:g}" for name, value in scores.items())
+        raise Rejected(verdict.reason, f"attempt {work.attempt} failed ({shown})", slot=slot.name)
+    facts: dict[str, Any] = {"scores": scores}
+    if verdict.instances:
+        facts["instances"] = {str(i): appearance.scores_of(s) for i, s in verdict.instances.items()}
+    step = Step(slot.name, type(slot.stage).__name__, work.attempt, {}, facts)
+    return replace(work, sample=replace(work.sample, trail=(*work.sample.trail, step)))
+
+

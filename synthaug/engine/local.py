@@ -1,0 +1,293 @@
+"""A run on this machine: lock, plan, shards that are not done yet, finalise. And status, verify, preview.
+
+Exit status: 0 complete; 2 refused; 3 complete, but over the reject budget; 75 interrupted, the same command
+goes on; 130 at a second Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from synthaug.engine import identity, manifest
+from synthaug.engine.bracket import Settings
+from synthaug.engine.finalise import finalise, sheet_ids
+from synthaug.engine.job import STAMPS, Job, known_hashes, open_job, stamps_of
+from synthaug.engine.lock import RunLock
+from synthaug.engine.plan import FORMAT, Plan, Shard
+from synthaug.engine.progress import Progress
+from synthaug.engine.publish import Output
+from synthaug.engine.run import Context, run_shards
+from synthaug.engine.workers import ReadPool
+from synthaug.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from synthaug.contracts import DatasetInfo
+    from synthaug.engine.configure import RunConfig
+
+COMPLETE, REFUSED, OVER_BUDGET, INTERRUPTED = 0, 2, 3, 75
+_LANES = 3
+
+
+def run(config: RunConfig) -> int:
+    """Does the run, or what is left of it.
+
+    Raises:
+        Refusal: It does not start: nothing was changed.
+        Interrupted: Stopped; what is published is whole.
+    """
+    job = open_job(config)
+    output = Output(job.root)
+    output.preflight()
+    with RunLock(output.root), _stopping() as stop:
+        output.sweep()
+        made = _settled_plan(job, output)
+        todo = unfinished(output, made, full=str(config.engine["resume_check"]) == "full")
+        dataset = job.dataset(made)
+        with Progress(str(config.engine["progress"]), len(made), done=_count(made, todo)) as progress:
+            if todo:
+                output.remove(manifest.COMPLETE)
+                _do(job, output, made, todo, dataset, stop, progress)
+        if todo or not _complete(output, made):
+            finalise(output, made, job.make_writer(), dataset)
+        return _report(output, float(config.settings["max_reject_ratio"]), resumed=not todo)
+
+
+def _settled_plan(job: Job, output: Output) -> Plan:
+    """The plan; the stored one must say the same, or the run is refused."""
+    stored = _stored_plan(output)
+    made = job.plan(known_hashes(output, job.reader))
+    if stored is None:
+        output.publish_file(manifest.PLAN, manifest.to_bytes(made.to_json()))
+    else:
+        allow = bool(job.config.engine["allow_env_change"])
+        identity.refuse_other_identity(stored["identity"], _as_json(made.identity), str(output.root), allow)
+    if made.inputs:
+        output.publish_file(STAMPS, manifest.to_bytes(stamps_of(job.reader, made)))
+    return made
+
+
+def _as_json(value: Any) -> Any:
+    """As it reads after a round trip through JSON (tuples become lists)."""
+    return json.loads(json.dumps(value))
+
+
+def _stored_plan(output: Output) -> dict[str, Any] | None:
+    data = output.read(manifest.PLAN)
+    if data is None:
+        return None
+    try:
+        stored = json.loads(data)
+        fits = stored["format"] == FORMAT
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{output.root / manifest.PLAN} is damaged ({error}); no shard was touched. Restore it from a backup, "
+            "or use another write.root"
+        ) from error
+    if not fits:
+        raise ConfigError(f"{manifest.PLAN} has format {stored['format']}, this version of synthaug reads {FORMAT}")
+    return stored
+
+
+def unfinished(output: Output, made: Plan, *, full: bool = True) -> list[Shard]:
+    """Shards whose manifest is missing, damaged, of another plan, or whose files do not verify.
+
+    Args:
+        full: Hash every file; otherwise compare sizes.
+    """
+    todo: list[Shard] = []
+    for shard in made.shards:
+        found = manifest.read_shard(output, shard.name)
+        if found is not None and found["plan"] == made.digest and not manifest.damaged(output, found, sizes_only=not full):
+            continue
+        if found is not None:
+            output.remove(manifest.shard_name(shard.name))
+        todo.append(shard)
+    return todo
+
+
+def _do(
+    job: Job, output: Output, made: Plan, todo: list[Shard], dataset: DatasetInfo, stop: threading.Event, progress: Progress
+) -> None:
+    """Loads the stages and runs the shards."""
+    config = job.config
+    job.pipeline.load(job.device)
+    engine, settings = config.engine, config.settings
+    reads = ReadPool(job.reader_spec(made), int(engine["workers"]), float(engine["deadline"]))
+    threads = max(1, os.cpu_count() or 1)
+    with (
+        ThreadPoolExecutor(_LANES, thread_name_prefix="lane") as lanes,
+        ThreadPoolExecutor(threads, thread_name_prefix="host") as host,
+        ThreadPoolExecutor(max(1, int(engine["encoders"])), thread_name_prefix="encode") as encoders,
+    ):
+        device_lock = threading.Lock()
+
+        def on_device(compute: Any) -> Any:
+            with device_lock:
+                return compute()
+
+        context = Context(
+            plan=made,
+            brackets=job.pipeline.brackets,
+            attempts=int(settings["attempts"]),
+            settings=Settings(
+                seed=job.cut.seed,
+                micro_batch=job.cut.micro_batch,
+                device=job.device,
+                min_visible=float(settings["min_visible"]),
+                min_area=float(settings["min_area"]),
+                hdr=made.space == "linear",
+                host=host,
+                on_device=on_device,
+            ),
+            make_writer=job.make_writer,
+            dataset=dataset,
+            output=output,
+            reads=reads,
+            lanes=lanes,
+            sheet=sheet_ids(made),
+            encoders=encoders,
+            prefetch=int(engine["prefetch"]),
+            stop=stop,
+            settled=progress.settled,
+        )
+        try:
+            run_shards(context, todo)
+        finally:
+            reads.close()
+
+
+def _complete(output: Output, made: Plan) -> bool:
+    data = output.read(manifest.COMPLETE)
+    if data is None:
+        return False
+    try:
+        found: dict[str, Any] = json.loads(data)
+    except ValueError:
+        found = {}
+    if found.get("plan") == made.digest and not manifest.damaged(output, found):
+        return True
+    output.remove(manifest.COMPLETE)
+    return False
+
+
+def _report(output: Output, budget: float, *, resumed: bool) -> int:
+    found = json.loads(output.read(manifest.COMPLETE) or b"{}")
+    counts = found["totals"]
+    lost = sum(counts["rejected"].values()) + sum(counts["failed"].values())
+    word = "was complete already" if resumed else "complete"
+    print(f"{output.root}: {word}. {_counts(counts)}")
+    if lost:
+        print(f"  why: {output.root / manifest.REJECTED}")
+    if lost > budget * counts["planned"]:
+        print(f"  {lost} of {counts['planned']} samples are missing, over max_reject_ratio={budget:g}: exit status 3")
+        return OVER_BUDGET
+    return COMPLETE
+
+
+def _counts(counts: Mapping[str, Any]) -> str:
+    def reasons(of: Mapping[str, int]) -> str:
+        listed = ", ".join(f"{reason} {n}" for reason, n in of.items())
+        return f"{sum(of.values())}" + (f" ({listed})" if listed else "")
+
+    return (
+        f"planned {counts['planned']} = written {counts['written']} + rejected {reasons(counts['rejected'])} "
+        f"+ failed {reasons(counts['failed'])}"
+    )
+
+
+def _count(made: Plan, todo: list[Shard]) -> int:
+    return len(made) - sum(len(shard.entries) for shard in todo)
+
+
+@contextlib.contextmanager
+def _stopping() -> Generator[threading.Event]:
+    """SIGTERM and the first Ctrl-C ask for a stop at the next safe point; the second Ctrl-C ends at once."""
+    stop = threading.Event()
+
+    def ask(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def status(path: str) -> int:
+    """Prints what is there of a dataset; 0 complete, 75 incomplete."""
+    output, stored = _existing(path)
+    planned = [shard["name"] for shard in stored["shards"]]
+    found = [m for name in planned if (m := manifest.read_shard(output, name)) is not None]
+    total = sum(len(shard["entries"]) for shard in stored["shards"])
+    counts = manifest.totals(found).to_json()
+    complete = output.read(manifest.COMPLETE) is not None
+    print(f"{output.root}: {'complete' if complete else 'incomplete'}, {len(found)} of {len(planned)} shards")
+    print(f"  of {total} samples: {_counts(counts)}, still to do {total - counts['planned']}")
+    return COMPLETE if complete else INTERRUPTED
+
+
+def verify(path: str) -> int:
+    """Hashes every published file again; 0 whole and complete, 75 whole so far, 2 damaged (files listed)."""
+    output, stored = _existing(path)
+    bad: list[str] = []
+    done = files = 0
+    for shard in stored["shards"]:
+        name = manifest.shard_name(shard["name"])
+        found = manifest.read_shard(output, shard["name"])
+        if found is None:
+            if output.read(name) is not None:
+                bad.append(name)
+            continue
+        done += 1
+        files += len(found["files"])
+        bad += manifest.damaged(output, found)
+    final = output.read(manifest.COMPLETE)
+    complete = final is not None and done == len(stored["shards"])
+    if final is not None:
+        bad += _verify_final(output, final)
+    for name in bad:
+        print(f"damaged: {name}")
+    state = "damaged" if bad else "whole and complete" if complete else "whole so far, incomplete"
+    print(f"{output.root}: {state}; {files} files in {done} of {len(stored['shards'])} shards hashed")
+    if bad:
+        print("  the same run command again redoes exactly the damaged shards")
+        return REFUSED
+    return COMPLETE if complete else INTERRUPTED
+
+
+def _verify_final(output: Output, data: bytes) -> list[str]:
+    try:
+        final = json.loads(data)
+    except ValueError:
+        return [manifest.COMPLETE]
+    bad = manifest.damaged(output, final)
+    for name, digest in final["shards"].items():
+        if output.sha256_of(manifest.shard_name(name)) != digest:
+            bad.append(manifest.shard_name(name))
+    return bad
+
+
+def _existing(path: str) -> tuple[Output, dict[str, Any]]:
+    root = Path(path)
+    if not (root / manifest.PLAN).is_file():
+        raise ConfigError(f"{path} holds no synthaug run (no {manifest.PLAN}); give the folder that was write.root")
+    output = Output(root)
+    stored = _stored_plan(output)
+    assert stored is not None
+    return output, stored

@@ -1,0 +1,287 @@
+"""The only loop: shards of the plan through read, brackets, repair, encode, publish.
+
+Read, compute and encode overlap, within a shard and across two neighbouring shards. What a sample becomes
+depends on the plan alone, so none of the concurrency here can change a byte.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from synthaug.contracts import DatasetInfo, Encoded, Writer
+from synthaug.engine import bracket, manifest
+from synthaug.engine.appearance import Work
+from synthaug.engine.bracket import Settings
+from synthaug.engine.manifest import Ledger
+from synthaug.engine.pipeline import Bracket
+from synthaug.engine.plan import Entry, Plan, Shard, planned
+from synthaug.engine.publish import Output, Staging
+from synthaug.engine.workers import Failed, ReadPool
+from synthaug.engine.workers import Outcome as Read
+from synthaug.errors import Interrupted, Rejected
+from synthaug.formats import png
+from synthaug.report import sheet
+from synthaug.sample import Sample
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the shards of one run share.
+
+    Attributes:
+        make_writer: A fresh writer for each shard in flight.
+        prefetch: Samples read ahead of the stages, and encoded samples that may wait.
+        lanes: Micro-batches in flight at once.
+        sheet: Ids of the samples that the contact sheet shows.
+        stop: Set when the run shall end at the next safe point.
+        settled: Told of every sample's end, for progress: kind, number.
+    """
+
+    plan: Plan
+    brackets: tuple[Bracket, ...]
+    attempts: int
+    settings: Settings
+    make_writer: Callable[[], Writer]
+    dataset: DatasetInfo
+    output: Output
+    reads: ReadPool
+    lanes: ThreadPoolExecutor
+    sheet: frozenset[str]
+    encoders: ThreadPoolExecutor
+    prefetch: int
+    stop: threading.Event
+    settled: Callable[[str, int], None]
+
+
+def wait(future: Future[T], stop: threading.Event) -> T:
+    """The result of a future, or `Interrupted` soon after `stop` is set."""
+    while True:
+        try:
+            return future.result(timeout=0.2)
+        except FutureTimeout:
+            if future.done():
+                raise
+            if stop.is_set():
+                raise Interrupted("stopped; run the same command again to go on") from None
+
+
+@dataclass(slots=True)
+class ShardRun:
+    """One shard from reading to its published manifest."""
+
+    context: Context
+    shard: Shard
+    ledger: Ledger = field(init=False)
+    writer: Writer = field(init=False)
+    staging: Staging = field(init=False)
+    _encoded: dict[int, Future[tuple[Encoded, dict[str, Any], list[Any]]]] = field(init=False)
+    _repair: dict[tuple[int, int], dict[int, Work]] = field(init=False)
+    _book: threading.Lock = field(init=False)
+    _room: threading.BoundedSemaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.shard)
+        self._encoded, self._repair = {}, {}
+        self._book = threading.Lock()
+        self._room = threading.BoundedSemaphore(max(self.context.prefetch, 2))
+
+    def run(self, read_ahead: Callable[[], None] = lambda: None) -> None:
+        """Does the shard; returns when its manifest is durable.
+
+        Args:
+            read_ahead: Called when the last sample is handed to the stages: the next shard may begin.
+
+        Raises:
+            Interrupted: Stopped, or the disk is full; nothing of the shard is published.
+            SynthaugError: The run cannot go on.
+        """
+        context = self.context
+        self.writer = context.make_writer()
+        self.writer.open(context.dataset)
+        self.staging = context.output.begin(self.shard.name)
+        with self.staging:
+            for index, entry in enumerate(self.shard.entries):
+                if entry.problem:
+                    self._settle(index, Rejected(*entry.problem, slot="read"))
+            flows = deque[Future[None]]()
+            for works in self._works():
+                flows.append(context.lanes.submit(self._flow, works, 0))
+                while len(flows) > 3:
+                    wait(flows.popleft(), context.stop)
+            read_ahead()
+            for flow in flows:
+                wait(flow, context.stop)
+            self._repairs()
+            self._publish()
+
+    def _works(self) -> Iterator[list[Work]]:
+        """The planned micro-batches, read ahead; what cannot be read is settled here."""
+        order = [(index, self.shard.entries[index]) for batch in self.shard.batches for index in batch]
+        reads = _ahead(self.context.reads, order, self.context.prefetch)
+        for batch in self.shard.batches:
+            works: list[Work] = []
+            for index in batch:
+                entry = self.shard.entries[index]
+                outcome = wait(next(reads), self.context.stop)
+                if isinstance(outcome, Sample):
+                    works.append(Work(index, entry, 0, planned(outcome, entry)))
+                else:
+                    self._settle(index, outcome)
+            if works:
+                yield works
+
+    def _flow(self, works: Sequence[Work], start: int) -> None:
+        """One micro-batch through the brackets from `start` on; failures wait for their repair wave."""
+        brackets = self.context.brackets
+        for number in range(start, len(brackets)):
+            if self.context.stop.is_set():
+                raise Interrupted("stopped; run the same command again to go on")
+            outcomes = bracket.run(brackets[number], works, self.context.settings)
+            for work, outcome in zip(works, outcomes, strict=True):
+                if not isinstance(outcome, Work):
+                    self._missed(number, work, outcome)
+            works = [replace(o, attempt=0) for o in outcomes if isinstance(o, Work)]
+            if not works:
+                return
+        for work in works:
+            self._encode(work)
+
+    def _missed(self, number: int, work: Work, outcome: Rejected | Failed) -> None:
+        """A failed attempt: another one from the bracket's start, or the end."""
+        if isinstance(outcome, Rejected) and work.attempt + 1 < self.context.attempts:
+            with self._book:
+                waves = self._repair.setdefault((number, work.attempt + 1), {})
+                waves[work.index] = replace(work, attempt=work.attempt + 1)
+        else:
+            self._settle(work.index, outcome)
+
+    def _repairs(self) -> None:
+        """Waves: failures in plan order fill padded micro-batches, bracket by bracket, attempt by attempt."""
+        length = self.context.settings.micro_batch
+        for number in range(len(self.context.brackets)):
+            for attempt in range(1, self.context.attempts):
+                waiting = self._repair.pop((number, attempt), {})
+                works = [waiting[index] for index in sorted(waiting)]
+                flows = [self.context.lanes.submit(self._flow, row, number) for row in _one_size(works, length)]
+                for flow in flows:
+                    wait(flow, self.context.stop)
+
+    def _encode(self, work: Work) -> None:
+        while not self._room.acquire(timeout=0.2):
+            if self.context.stop.is_set():
+                raise Interrupted("stopped; run the same command again to go on")
+        future = self.context.encoders.submit(self._encode_one, work)
+        future.add_done_callback(lambda _: self._room.release())
+        with self._book:
+            self._encoded[work.index] = future
+
+    def _encode_one(self, work: Work) -> tuple[Encoded, dict[str, Any], list[Any]]:
+        """In an encoder thread: bytes, verified, written to the staging area."""
+        encoded = self.writer.encode(work.sample)
+        for file in encoded.files:
+            self.staging.write(file.name, file.data)
+        if work.entry.id in self.context.sheet:
+            self.staging.write(manifest.panel_name(work.entry.id), png.encode(sheet.panel(work.sample)))
+        row = manifest.trail_row(work.sample, work.entry, self.context.plan)
+        return replace(encoded, files=()), row, manifest.annotations_of(work.sample)
+
+    def _publish(self) -> None:
+        """Everything encoded, in plan order, then the manifest."""
+        trails: list[dict[str, Any]] = []
+        tallies: list[Mapping[str, Any]] = []
+        for index in sorted(self._encoded):
+            try:
+                encoded, trail, tally = wait(self._encoded.pop(index), self.context.stop)
+            except Rejected as rejected:
+                self._settle(index, Rejected(rejected.reason, rejected.message, slot="write"))
+                continue
+            self.writer.add(encoded)
+            trails.append(trail)
+            tallies += tally
+            self._settle(index, None)
+        fragment = self.writer.close_shard(self.shard.name)
+        for file in fragment.files:
+            self.staging.write(file.name, file.data)
+        self.staging.write(manifest.rows_name(self.shard.name), manifest.to_lines(fragment.rows))
+        self.staging.write(manifest.trail_name(self.shard.name), manifest.to_lines(trails))
+        plan, facts = self.context.plan, manifest.added(tallies)
+        self.staging.commit(
+            manifest.shard_name(self.shard.name),
+            lambda files: self.ledger.manifest(plan.digest, files, plan.identity["environment"], facts),
+        )
+
+    def _settle(self, index: int, outcome: Rejected | Failed | None) -> None:
+        kind = "written" if outcome is None else "rejected" if isinstance(outcome, Rejected) else "failed"
+        with self._book:
+            if outcome is None:
+                self.ledger.settle(index, kind)
+            else:
+                slot = outcome.slot if isinstance(outcome, Rejected) else ""
+                self.ledger.settle(index, kind, outcome.reason, outcome.message, slot)
+        self.context.settled(kind, 1)
+
+
+def _ahead(reads: ReadPool, order: Sequence[tuple[int, Entry]], prefetch: int) -> Iterator[Future[Read]]:
+    """Reads in plan order, `prefetch` ahead; variants of one source share one read."""
+    waiting: deque[Future[Read]] = deque()
+    last: tuple[str, Future[Read]] | None = None
+    for _, entry in order:
+        if last is None or last[0] != entry.source:
+            last = (entry.source, reads.submit(entry.source))
+        waiting.append(last[1])
+        if len(waiting) > prefetch:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _one_size(works: Sequence[Work], length: int) -> list[list[Work]]:
+    """Works of one canvas size, in plan order, in rows of at most `length`."""
+    rows: list[list[Work]] = []
+    current: dict[Any, list[Work]] = {}
+    for work in works:
+        size = work.sample.image.size
+        row = current.get(size)
+        if row is None or len(row) == length:
+            row = current[size] = []
+            rows.append(row)
+        row.append(work)
+    return rows
+
+
+def run_shards(context: Context, shards: Sequence[Shard]) -> None:
+    """All given shards, the next one reading while the last one encodes and publishes.
+
+    Raises:
+        Interrupted: `context.stop` was set, or the disk is full.
+        SynthaugError: The run cannot go on; what was published is whole.
+    """
+    running: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(2, thread_name_prefix="shard") as pool:
+        try:
+            for shard in shards:
+                begun = threading.Event()
+                running.append(pool.submit(_run_one, context, shard, begun))
+                while not begun.wait(0.2) and not context.stop.is_set() and not running[-1].done():
+                    pass
+                while len(running) > 1 or (running and running[0].done()):
+                    wait(running.popleft(), context.stop)
+            while running:
+                wait(running.popleft(), context.stop)
+        except BaseException:
+            context.stop.set()
+            raise
+
+
+def _run_one(context: Context, shard: Shard, begun: threading.Event) -> None:
+    try:
+        ShardRun(context, shard).run(begun.set)
+    finally:
+        begun.set()

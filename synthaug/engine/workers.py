@@ -1,0 +1,237 @@
+"""Reading in processes of their own: a decoder that crashes or hangs costs one sample, never the run.
+
+One thread per worker process hands out one sample at a time, so whoever dies names its sample. A worker
+dies with its parent (`PR_SET_PDEATHSIG`), and a sample that kills its worker three times is `failed`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from synthaug.contracts import Reader
+from synthaug.engine import failpoints
+from synthaug.errors import InputError, Rejected, SynthaugError
+from synthaug.sample import Sample
+
+_PR_SET_PDEATHSIG = 1
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A sample that was lost to a fault of the machinery, not of its own data."""
+
+    reason: str
+    message: str
+
+
+Outcome = Sample | Rejected | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderSpec:
+    """How a worker builds its reader: the checked configuration, not an object.
+
+    Attributes:
+        node: Configuration of the reader.
+        plugins: Modules whose classes the configuration may name, as the user listed them.
+        inputs: Expected SHA-256 by file; what is read must match, so no change goes unnoticed.
+    """
+
+    node: Mapping[str, Any]
+    plugins: tuple[str, ...]
+    inputs: Mapping[str, str]
+
+    def build(self) -> Reader:
+        """The reader, built as the plan built it."""
+        from synthaug.engine.build import build
+
+        reader = build(self.node, "read", self.plugins)
+        if not isinstance(reader, Reader):
+            raise InputError(f"slot read holds a {type(reader).__name__}, expected a Reader")
+        return reader
+
+
+def read_one(reader: Reader, sample_id: str, inputs: Mapping[str, str]) -> Sample | Rejected:
+    """One sample, checked against the labels' own rules and against the content that was planned.
+
+    Raises:
+        InputError: A file changed since the plan was made.
+    """
+    failpoints.crash_at("worker.segv", sample_id)
+    failpoints.hang_at("worker.hang", sample_id)
+    try:
+        sample = reader.read(sample_id)
+        sample.labels.check()
+        if sample.image.size != tuple(sample.labels.size):
+            raise Rejected("label", f"image is {sample.image.size}, its labels are for {sample.labels.size}")
+        outcome: Sample | Rejected = sample
+    except Rejected as rejected:
+        outcome = Rejected(rejected.reason, rejected.message, sample_id=sample_id, slot="read")
+    for file, found in reader.digests().items():
+        expected = inputs.get(file)
+        if expected is not None and found != expected:
+            raise InputError(
+                f"{file} (sample {sample_id}) changed since the plan was made: SHA-256 {found[:16]}, planned {expected[:16]}. "
+                "Restore it, or use another write.root"
+            )
+    return outcome
+
+
+class ReadPool:
+    """Reads samples ahead, in `workers` processes (0: in one thread of this process)."""
+
+    def __init__(self, spec: ReaderSpec, workers: int, deadline: float) -> None:
+        self._spec = spec
+        self._deadline = deadline
+        self._tasks: queue.SimpleQueue[tuple[str, Future[Outcome]] | None] = queue.SimpleQueue()
+        serve = self._serve_process if workers else self._serve_inline
+        self._threads = [
+            threading.Thread(target=serve, name=f"read-{i}", daemon=True) for i in range(max(workers, 1))
+        ]
+        self._closing = threading.Event()
+        self._alive: set[_Worker] = set()
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, sample_id: str) -> Future[Outcome]:
+        """A promise of the sample; its exception is a refusal of the whole run."""
+        future: Future[Outcome] = Future()
+        self._tasks.put((sample_id, future))
+        return future
+
+    def close(self) -> None:
+        """Ends the workers; tasks not begun are dropped."""
+        self._closing.set()
+        for _ in self._threads:
+            self._tasks.put(None)
+        for worker in list(self._alive):
+            worker.kill()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _next(self) -> tuple[str, Future[Outcome]] | None:
+        task = self._tasks.get()
+        return None if self._closing.is_set() else task
+
+    def _serve_inline(self) -> None:
+        reader: Reader | None = None
+        while task := self._next():
+            sample_id, future = task
+            try:
+                reader = reader or self._spec.build()
+                future.set_result(read_one(reader, sample_id, self._spec.inputs))
+            except SynthaugError as error:
+                future.set_exception(error)
+            except Exception as error:
+                future.set_result(_crashed(error))
+
+    def _serve_process(self) -> None:
+        worker: _Worker | None = None
+        while task := self._next():
+            sample_id, future = task
+            outcome: Outcome | SynthaugError = Failed("worker_crash", "")
+            for _ in range(_TRIES):
+                if worker is None:
+                    worker = _Worker(self._spec)
+                    self._alive.add(worker)
+                outcome = worker.read(sample_id, self._deadline)
+                if not isinstance(outcome, Failed) or outcome.reason == "error":
+                    break
+                self._alive.discard(worker)
+                worker.kill()
+                worker = None
+                if self._closing.is_set():
+                    return
+            if isinstance(outcome, SynthaugError) and not isinstance(outcome, Rejected):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+        if worker:
+            worker.kill()
+
+
+class _Worker:
+    """One reading process and the pipe to it.
+
+    A fresh interpreter, not a fork (threads) and not a spawn (which runs the caller's main script again).
+    """
+
+    def __init__(self, spec: ReaderSpec) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-m", "synthaug.engine.workers", str(theirs.fileno()), str(os.getpid())]
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        self._pipe = Connection(ours.detach())
+        self._pipe.send(spec)
+
+    def read(self, sample_id: str, deadline: float) -> Outcome | SynthaugError:
+        try:
+            self._pipe.send(sample_id)
+            if not self._pipe.poll(deadline):
+                return Failed("worker_hang", f"reading took longer than {deadline:g} s (engine.deadline)")
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            code = self._process.wait(timeout=5)
+            return Failed("worker_crash", f"the reading process died (exit code {code})")
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=5)
+        self._pipe.close()
+
+
+def serve(pipe: Connection) -> None:
+    """The whole life of a reading process: a specification, then ids in and outcomes out."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    spec: ReaderSpec = pipe.recv()
+    reader: Reader | None = None
+    while True:
+        try:
+            sample_id = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            reader = reader or spec.build()
+            outcome: Any = read_one(reader, sample_id, spec.inputs)
+        except SynthaugError as error:
+            outcome = error
+        except Exception as error:
+            outcome = _crashed(error)
+        pipe.send(outcome)
+
+
+def _crashed(error: Exception) -> Failed:
+    return Failed("error", f"{type(error).__name__}: {error}")
+
+
+def die_with_parent(parent: int) -> None:
+    """Asks Linux to kill this process when its parent dies; elsewhere the closed pipe ends it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+if __name__ == "__main__":
+    from synthaug.engine import workers  # under its own name, so that what travels unpickles on the other side
+
+    workers.die_with_parent(int(sys.argv[2]))
+    workers.serve(Connection(int(sys.argv[1])))
