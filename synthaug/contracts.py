@@ -296,6 +296,10 @@ class Writer(ABC):
         """Takes note of the dataset. Raises `ConfigError` where the format cannot hold it."""
         self.dataset = dataset
 
+    def reader(self) -> Mapping[str, Any] | None:
+        """Configuration, without `root`, of the reader that reads the dataset back; None where there is none."""
+        return None
+
     @abstractmethod
     def encode(self, sample: Sample) -> Encoded:
         """Bytes of one sample, decoded again and compared before they are returned. Thread-safe.

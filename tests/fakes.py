@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,12 +49,15 @@ class FakeReader(Reader):
         frames: Samples per group; 1 makes every sample its own group.
         sizes: Distinct canvas sizes, each 8 pixels wider than the last.
         broken: Ids that are rejected when read.
+        jitter: Longest random wait per sample, in seconds, to shuffle the order of arrival.
     """
 
+    operational = frozenset({"jitter"})
+
     def __init__(self, *, count: int = 10, width: int = 48, height: int = 32, frames: int = 1, sizes: int = 1,
-                 broken: tuple[str, ...] = ()) -> None:
+                 broken: tuple[str, ...] = (), jitter: float = 0.0) -> None:
         self.count, self.width, self.height = count, width, height
-        self.frames, self.sizes, self.broken = frames, sizes, broken
+        self.frames, self.sizes, self.broken, self.jitter = frames, sizes, broken, jitter
 
     def categories(self) -> tuple[Category, ...]:
         return CATEGORIES
@@ -70,6 +74,7 @@ class FakeReader(Reader):
         return Description(sample_id, self._size(number), ("instance", "semantic", "depth"), group=group, frame=number % self.frames)
 
     def read(self, sample_id: str) -> Sample:
+        time.sleep(self.jitter * random.random())
         if sample_id in self.broken:
             raise Rejected("decode", "the fake file is broken")
         number = int(sample_id[-5:])
@@ -112,18 +117,17 @@ def make_picture(number: int, labels: Labels) -> Picture:
 
 
 class FakeModel(Appearance):
-    """Noise and gain per sample, as a diffusion model would be called: a batch in, a batch out.
+    """Noise and gain per sample, on the host.
 
     Args:
         strength: Of the noise, in [0, 1].
         seconds: Wait per call, standing for a device at work.
-        leak: Lets the batch's mean into every picture: the mutant that determinism tests must notice.
     """
 
-    place = "host"
+    generative = True
 
-    def __init__(self, *, strength: float = 0.1, seconds: float = 0.0, leak: bool = False) -> None:
-        self.strength, self.seconds, self.leak = strength, seconds, leak
+    def __init__(self, *, strength: float = 0.1, seconds: float = 0.0) -> None:
+        self.strength, self.seconds = strength, seconds
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
         return {"seed": seeds.fork(rng), "gain": float(rng.uniform(0.9, 1.1)), "strength": self.strength * 0.5**attempt}
@@ -136,6 +140,40 @@ class FakeModel(Appearance):
             image *= draw["gain"]
             image += draw["strength"] * noise
         return np.clip(images, 0.0, 1.0)
+
+
+class FakeDeviceModel(FakeModel):
+    """The same in torch: a micro-batch in, a micro-batch out, as a diffusion model is called.
+
+    Args:
+        strength: Of the noise, in [0, 1].
+        seconds: Wait per call, standing for a device at work.
+        leak: Lets the batch's mean into every picture: the mutant that determinism tests must notice.
+        poison: Part of an object id; its picture comes back as NaN.
+    """
+
+    place = "device"
+
+    def __init__(self, *, strength: float = 0.1, seconds: float = 0.0, leak: bool = False, poison: str = "-") -> None:
+        super().__init__(strength=strength, seconds=seconds)
+        self.leak, self.poison = leak, poison
+        self.lengths: list[int] = []
+
+    def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
+        import torch
+
+        self.lengths.append(len(images))
+        if self.seconds:
+            time.sleep(self.seconds)
+        noise = torch.stack([torch.from_numpy(seeds.normal(d["seed"], tuple(images.shape[1:]))) for d in draws])
+        strength = torch.tensor([d["strength"] for d in draws]).reshape(-1, 1, 1, 1)
+        painted = images * torch.tensor([d["gain"] for d in draws]).reshape(-1, 1, 1, 1) + strength * noise
+        if self.leak:
+            painted += images.mean()
+        for i, view in enumerate(labels):
+            if any(instance.object_id == self.poison for instance in view.instances):
+                painted[i] = torch.nan
+        return painted.clamp(0, 1)
 
 
 class Hostile(Appearance):

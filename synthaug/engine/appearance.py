@@ -94,7 +94,9 @@ def paint_table(slots: Sequence[Slot], work: Work, seed: int, *, last: bool) -> 
         table = np.clip(stage.curve(table, draw), 0.0, 1.0).astype(np.float32)
         steps.append(Step(slot.name, type(stage).__name__, work.attempt, draw))
     if not np.isfinite(table).all():
-        raise Rejected("nonfinite", "the tone curve has values that are not finite", sample_id=work.entry.id, slot=slots[-1].name)
+        raise Rejected(
+            "nonfinite", "the tone curve has values that are not finite", sample_id=work.entry.id, slot=slots[-1].name
+        )
     if last:
         painted: Array = cv2.LUT(pixels, to_bytes(table)[None])
     else:

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +55,39 @@ class Settings:
     on_device: Callable[[Callable[[], Sequence[Outcome]]], Sequence[Outcome]]
 
 
-def run(bracket: Bracket, batch: Sequence[Work], settings: Settings) -> list[Outcome]:
+def run(
+    bracket: Bracket, batch: Sequence[Work], settings: Settings, begun: Sequence[Outcome] | None = None
+) -> list[Outcome]:
     """Every sample of the batch through the bracket: its next state, or why it is out.
+
+    Args:
+        begun: What `run_prefix` made of the batch elsewhere; the bracket goes on from there.
 
     A `Rejected` of a stage or gate stands for this attempt; whether there is another is the caller's.
     """
-    outcomes: list[Outcome] = list(batch)
+    outcomes: list[Outcome] = list(batch if begun is None else begun)
     rows = list(segments(bracket.stages))
     for index, row in enumerate(rows):
+        if begun is not None and index < len(prefix(bracket)):
+            continue
         outcomes = _segment(row, outcomes, settings, last=index == len(rows) - 1)
     outcomes = _each(lambda w: replace(w, sample=appearance.rounded(w.sample, hdr=settings.hdr)), outcomes, settings)
     for gate in bracket.gates:
         outcomes = _gate(gate, outcomes, settings)
     return outcomes
+
+
+def run_prefix(bracket: Bracket, batch: Sequence[Work], settings: Settings) -> list[Outcome]:
+    """Only the stages before the first device stage: the part that a loader's worker can do."""
+    outcomes: list[Outcome] = list(batch)
+    for row in prefix(bracket):
+        outcomes = _segment(row, outcomes, settings, last=False)
+    return outcomes
+
+
+def prefix(bracket: Bracket) -> list[tuple[Slot, ...]]:
+    """The segments before the first device stage."""
+    return list(takewhile(lambda row: row[0].stage.place == "host", segments(bracket.stages)))
 
 
 def segments(slots: Sequence[Slot]) -> Iterator[tuple[Slot, ...]]:
@@ -240,5 +260,3 @@ def _verdict(slot: Slot, work: Work, verdict: Verdict) -> Work:
         facts["instances"] = {str(i): appearance.scores_of(s) for i, s in verdict.instances.items()}
     step = Step(slot.name, type(slot.stage).__name__, work.attempt, {}, facts)
     return replace(work, sample=replace(work.sample, trail=(*work.sample.trail, step)))
-
-

@@ -36,7 +36,9 @@ def finalise(output: Output, plan: Plan, writer: Writer, dataset: DatasetInfo) -
         for file in writer.finalise(fragments):
             staging.write(file.name, file.data)
         staging.write(manifest.REJECTED, manifest.to_lines(lost))
-        if panels := [data for e in plan.entries if e.id in sheet_ids(plan) and (data := output.read(manifest.panel_name(e.id)))]:
+        if panels := [
+            data for e in plan.entries if e.id in sheet_ids(plan) and (data := output.read(manifest.panel_name(e.id)))
+        ]:
             staging.write(manifest.SHEET, png.encode(sheet.sheet([png.decode(data) for data in panels])))
         staging.commit(
             manifest.COMPLETE,
@@ -44,6 +46,7 @@ def finalise(output: Output, plan: Plan, writer: Writer, dataset: DatasetInfo) -
                 {
                     "format": manifest.FORMAT,
                     "plan": plan.digest,
+                    "reader": writer.reader(),
                     "totals": counts.to_json(),
                     "annotations": manifest.added(m["annotations"] for m in manifests),
                     "shards": shards,
@@ -67,4 +70,3 @@ def dataset_info(plan: Plan, pipeline: Pipeline, categories: Any, card: Mapping[
     passes = tuple(p for p in plan.passes if not (repainted and p == "albedo"))
     splits = tuple(sorted({entry.split for entry in plan.entries}))
     return DatasetInfo(categories, splits, passes, card)
-

@@ -116,18 +116,22 @@ def refuse_other_identity(stored: Mapping[str, Any], current: Mapping[str, Any],
     Raises:
         ConfigError: With the field-by-field difference and the ways out.
     """
-    rows = differences({k: v for k, v in stored.items() if k != "environment"},
-                       {k: v for k, v in current.items() if k != "environment"})
+    rows = differences(
+        {k: v for k, v in stored.items() if k != "environment"},
+        {k: v for k, v in current.items() if k != "environment"},
+    )
     if rows:
         raise ConfigError(
             f"{where} was begun with another configuration or input; resuming would mix two datasets:"
-            + _lines(rows) + "\nUse the old values, or another write.root."
+            + _lines(rows)
+            + "\nUse the old values, or another write.root."
         )
     rows = differences(stored["environment"], current["environment"], "environment.")
     if rows and not allow_env:
         raise ConfigError(
             f"{where} was begun in another numeric environment, so new samples may differ in their last bits:"
-            + _lines(rows) + "\nRestore it, use another write.root, or accept with engine.allow_env_change=true "
+            + _lines(rows)
+            + "\nRestore it, use another write.root, or accept with engine.allow_env_change=true "
             "(each shard records the environment that made it)."
         )
 

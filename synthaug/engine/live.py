@@ -6,32 +6,18 @@ repair waves stay within the batch at hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 from synthaug.engine import bracket
 from synthaug.engine.appearance import Work
-from synthaug.engine.bracket import Settings
+from synthaug.engine.bracket import Outcome, Settings
 from synthaug.engine.job import Job
+from synthaug.engine.pools import Inline
 from synthaug.engine.workers import Failed
 from synthaug.errors import Rejected
 from synthaug.sample import Sample
-
-T = TypeVar("T")
-
-
-class Inline(Executor):
-    """Runs what is submitted at once, in the calling thread: a loader's worker has one core."""
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        future: Future[T] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 def settings_of(job: Job, *, hdr: bool, host: Executor | None = None, seed: int | None = None) -> Settings:
@@ -62,15 +48,23 @@ class Result:
     problem: Rejected | Failed | None = None
 
 
-def process(job: Job, works: Sequence[Work], settings: Settings) -> list[Result]:
-    """One micro-batch (one canvas size, at most `micro_batch` samples) through all brackets, repairs included."""
+def process(
+    job: Job, works: Sequence[Work], settings: Settings, begun: Sequence[Outcome] | None = None
+) -> list[Result]:
+    """One micro-batch (one canvas size, at most `micro_batch` samples) through all brackets, repairs included.
+
+    Args:
+        begun: What a worker made of the works up to the first device stage of the first bracket.
+    """
     results: dict[int, Result] = {}
     for row in job.pipeline.brackets:
         waiting = [w for w in works if w.index not in results]
         done: dict[int, Work] = {}
         while waiting:
             again: list[Work] = []
-            for work, outcome in zip(waiting, bracket.run(row, waiting, settings), strict=True):
+            outcomes = bracket.run(row, waiting, settings, begun)
+            begun = None
+            for work, outcome in zip(waiting, outcomes, strict=True):
                 if isinstance(outcome, Work):
                     done[work.index] = outcome
                 elif isinstance(outcome, Rejected) and work.attempt + 1 < int(job.config.settings["attempts"]):

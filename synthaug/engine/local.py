@@ -12,7 +12,6 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from synthaug.engine.finalise import finalise, sheet_ids
 from synthaug.engine.job import STAMPS, Job, known_hashes, open_job, stamps_of
 from synthaug.engine.lock import RunLock
 from synthaug.engine.plan import FORMAT, Plan, Shard
+from synthaug.engine.pools import pools
 from synthaug.engine.progress import Progress
 from synthaug.engine.publish import Output
 from synthaug.engine.run import Context, run_shards
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from synthaug.engine.configure import RunConfig
 
 COMPLETE, REFUSED, OVER_BUDGET, INTERRUPTED = 0, 2, 3, 75
-_LANES = 3
 
 
 def run(config: RunConfig) -> int:
@@ -106,7 +105,11 @@ def unfinished(output: Output, made: Plan, *, full: bool = True) -> list[Shard]:
     todo: list[Shard] = []
     for shard in made.shards:
         found = manifest.read_shard(output, shard.name)
-        if found is not None and found["plan"] == made.digest and not manifest.damaged(output, found, sizes_only=not full):
+        if (
+            found is not None
+            and found["plan"] == made.digest
+            and not manifest.damaged(output, found, sizes_only=not full)
+        ):
             continue
         if found is not None:
             output.remove(manifest.shard_name(shard.name))
@@ -115,19 +118,20 @@ def unfinished(output: Output, made: Plan, *, full: bool = True) -> list[Shard]:
 
 
 def _do(
-    job: Job, output: Output, made: Plan, todo: list[Shard], dataset: DatasetInfo, stop: threading.Event, progress: Progress
+    job: Job,
+    output: Output,
+    made: Plan,
+    todo: list[Shard],
+    dataset: DatasetInfo,
+    stop: threading.Event,
+    progress: Progress,
 ) -> None:
     """Loads the stages and runs the shards."""
     config = job.config
     job.pipeline.load(job.device)
     engine, settings = config.engine, config.settings
     reads = ReadPool(job.reader_spec(made), int(engine["workers"]), float(engine["deadline"]))
-    threads = max(1, os.cpu_count() or 1)
-    with (
-        ThreadPoolExecutor(_LANES, thread_name_prefix="lane") as lanes,
-        ThreadPoolExecutor(threads, thread_name_prefix="host") as host,
-        ThreadPoolExecutor(max(1, int(engine["encoders"])), thread_name_prefix="encode") as encoders,
-    ):
+    with pools(int(engine["encoders"])) as executors:
         device_lock = threading.Lock()
 
         def on_device(compute: Any) -> Any:
@@ -145,16 +149,15 @@ def _do(
                 min_visible=float(settings["min_visible"]),
                 min_area=float(settings["min_area"]),
                 hdr=made.space == "linear",
-                host=host,
+                host=executors.host,
                 on_device=on_device,
             ),
             make_writer=job.make_writer,
             dataset=dataset,
             output=output,
             reads=reads,
-            lanes=lanes,
+            pools=executors,
             sheet=sheet_ids(made),
-            encoders=encoders,
             prefetch=int(engine["prefetch"]),
             stop=stop,
             settled=progress.settled,

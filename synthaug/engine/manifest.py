@@ -52,7 +52,8 @@ def to_bytes(value: Any) -> bytes:
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
     """One canonical JSON object a line."""
     return "".join(
-        json.dumps(row, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False) + "\n" for row in rows
+        json.dumps(row, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False) + "\n"
+        for row in rows
     ).encode()
 
 
@@ -92,7 +93,9 @@ class Ledger:
         if lost:
             raise SynthaugError(f"shard {self.shard.name}: {len(lost)} samples are unaccounted for, such as {lost[0]}")
 
-    def manifest(self, plan: str, files: Sequence[FileEntry], environment: Mapping[str, str], annotations: Any) -> bytes:
+    def manifest(
+        self, plan: str, files: Sequence[FileEntry], environment: Mapping[str, str], annotations: Any
+    ) -> bytes:
         """The shard's manifest."""
         self.check()
         return to_bytes(

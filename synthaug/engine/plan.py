@@ -172,7 +172,9 @@ def describe_all(reader: Reader) -> list[Description | tuple[str, Rejected]]:
         except Rejected as problem:
             out.append((sample_id, problem))
     if not out:
-        raise InputError("the input holds no samples; check read.root and the folder names (read.images=, read.labels=)")
+        raise InputError(
+            "the input holds no samples; check read.root and the folder names (read.images=, read.labels=)"
+        )
     return out
 
 
@@ -186,7 +188,16 @@ def _entries(described: Description | tuple[str, Rejected], cut: Cut) -> list[En
         sample_id, problem = described
         base = Entry(sample_id, sample_id, 0, (0, 0), sample_id, "train", (), (problem.reason, problem.message))
     return [
-        Entry(f"{base.id}~v{v}" if v else base.id, base.source, v, base.size, base.group, base.split, base.files, base.problem)
+        Entry(
+            f"{base.id}~v{v}" if v else base.id,
+            base.source,
+            v,
+            base.size,
+            base.group,
+            base.split,
+            base.files,
+            base.problem,
+        )
         for v in range(cut.variants)
     ]
 

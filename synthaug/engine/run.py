@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from synthaug.engine.bracket import Settings
 from synthaug.engine.manifest import Ledger
 from synthaug.engine.pipeline import Bracket
 from synthaug.engine.plan import Entry, Plan, Shard, planned
+from synthaug.engine.pools import Pools
 from synthaug.engine.publish import Output, Staging
 from synthaug.engine.workers import Failed, ReadPool
 from synthaug.engine.workers import Outcome as Read
@@ -39,7 +40,7 @@ class Context:
     Attributes:
         make_writer: A fresh writer for each shard in flight.
         prefetch: Samples read ahead of the stages, and encoded samples that may wait.
-        lanes: Micro-batches in flight at once.
+        pools: Where the work happens.
         sheet: Ids of the samples that the contact sheet shows.
         stop: Set when the run shall end at the next safe point.
         settled: Told of every sample's end, for progress: kind, number.
@@ -53,9 +54,8 @@ class Context:
     dataset: DatasetInfo
     output: Output
     reads: ReadPool
-    lanes: ThreadPoolExecutor
+    pools: Pools
     sheet: frozenset[str]
-    encoders: ThreadPoolExecutor
     prefetch: int
     stop: threading.Event
     settled: Callable[[str, int], None]
@@ -113,7 +113,7 @@ class ShardRun:
                     self._settle(index, Rejected(*entry.problem, slot="read"))
             flows = deque[Future[None]]()
             for works in self._works():
-                flows.append(context.lanes.submit(self._flow, works, 0))
+                flows.append(context.pools.lanes.submit(self._flow, works, 0))
                 while len(flows) > 3:
                     wait(flows.popleft(), context.stop)
             read_ahead()
@@ -170,7 +170,7 @@ class ShardRun:
             for attempt in range(1, self.context.attempts):
                 waiting = self._repair.pop((number, attempt), {})
                 works = [waiting[index] for index in sorted(waiting)]
-                flows = [self.context.lanes.submit(self._flow, row, number) for row in _one_size(works, length)]
+                flows = [self.context.pools.lanes.submit(self._flow, row, number) for row in _one_size(works, length)]
                 for flow in flows:
                     wait(flow, self.context.stop)
 
@@ -178,7 +178,7 @@ class ShardRun:
         while not self._room.acquire(timeout=0.2):
             if self.context.stop.is_set():
                 raise Interrupted("stopped; run the same command again to go on")
-        future = self.context.encoders.submit(self._encode_one, work)
+        future = self.context.pools.encoders.submit(self._encode_one, work)
         future.add_done_callback(lambda _: self._room.release())
         with self._book:
             self._encoded[work.index] = future
@@ -264,20 +264,19 @@ def run_shards(context: Context, shards: Sequence[Shard]) -> None:
         SynthaugError: The run cannot go on; what was published is whole.
     """
     running: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(2, thread_name_prefix="shard") as pool:
-        try:
-            for shard in shards:
-                begun = threading.Event()
-                running.append(pool.submit(_run_one, context, shard, begun))
-                while not begun.wait(0.2) and not context.stop.is_set() and not running[-1].done():
-                    pass
-                while len(running) > 1 or (running and running[0].done()):
-                    wait(running.popleft(), context.stop)
-            while running:
+    try:
+        for shard in shards:
+            begun = threading.Event()
+            running.append(context.pools.shards.submit(_run_one, context, shard, begun))
+            while not begun.wait(0.2) and not context.stop.is_set() and not running[-1].done():
+                pass
+            while len(running) > 1 or (running and running[0].done()):
                 wait(running.popleft(), context.stop)
-        except BaseException:
-            context.stop.set()
-            raise
+        while running:
+            wait(running.popleft(), context.stop)
+    except BaseException:
+        context.stop.set()
+        raise
 
 
 def _run_one(context: Context, shard: Shard, begun: threading.Event) -> None:

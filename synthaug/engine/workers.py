@@ -98,9 +98,7 @@ class ReadPool:
         self._deadline = deadline
         self._tasks: queue.SimpleQueue[tuple[str, Future[Outcome]] | None] = queue.SimpleQueue()
         serve = self._serve_process if workers else self._serve_inline
-        self._threads = [
-            threading.Thread(target=serve, name=f"read-{i}", daemon=True) for i in range(max(workers, 1))
-        ]
+        self._threads = [threading.Thread(target=serve, name=f"read-{i}", daemon=True) for i in range(max(workers, 1))]
         self._closing = threading.Event()
         self._alive: set[_Worker] = set()
         for thread in self._threads:
