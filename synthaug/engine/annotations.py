@@ -132,9 +132,18 @@ def _checked_object(cls: type, built: object, annotation: Any, where: str) -> ob
 
 
 def name_of(annotation: Any) -> str:
-    """An annotation as a reader would write it: `float`, `str | None`, `tuple[int, int]`."""
+    """An annotation as a reader would write it: `float`, `str | null`, `tuple[int, int]`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is type(None):
         return "null"
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__name__
-    return str(annotation).replace("typing.", "").replace("collections.abc.", "").replace("NoneType", "null")
+    if annotation is Ellipsis:
+        return "..."
+    if origin is typing.Annotated:
+        return name_of(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " | ".join(map(name_of, arguments))
+    if origin is Literal:
+        return " | ".join(str(choice) for choice in arguments)
+    if isinstance(origin, type):
+        return f"{origin.__name__}[{', '.join(map(name_of, arguments))}]"
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).removeprefix("typing.")

@@ -17,20 +17,17 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from synthaug.engine import identity, manifest
-from synthaug.engine.bracket import Settings
-from synthaug.engine.finalise import finalise, sheet_ids
+from synthaug.engine.devices import run_on_devices
+from synthaug.engine.execute import Task, execute
+from synthaug.engine.finalise import finalise
 from synthaug.engine.job import STAMPS, Job, known_hashes, open_job, stamps_of
 from synthaug.engine.lock import RunLock
 from synthaug.engine.plan import FORMAT, Plan, Shard
-from synthaug.engine.pools import pools
 from synthaug.engine.progress import Progress
 from synthaug.engine.publish import Output
-from synthaug.engine.run import Context, run_shards
-from synthaug.engine.workers import ReadPool
 from synthaug.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from synthaug.contracts import DatasetInfo
     from synthaug.engine.configure import RunConfig
 
 COMPLETE, REFUSED, OVER_BUDGET, INTERRUPTED = 0, 2, 3, 75
@@ -54,7 +51,11 @@ def run(config: RunConfig) -> int:
         with Progress(str(config.engine["progress"]), len(made), done=_count(made, todo)) as progress:
             if todo:
                 output.remove(manifest.COMPLETE)
-                _do(job, output, made, todo, dataset, stop, progress)
+                task = Task(config, made, dataset, output.root)
+                if int(config.engine["devices"]) > 1:
+                    run_on_devices(task, todo, stop, progress.settled)
+                else:
+                    execute(task, job, output, todo, stop, progress.settled)
         if todo or not _complete(output, made):
             finalise(output, made, job.make_writer(), dataset)
         return _report(output, float(config.settings["max_reject_ratio"]), resumed=not todo)
@@ -115,57 +116,6 @@ def unfinished(output: Output, made: Plan, *, full: bool = True) -> list[Shard]:
             output.remove(manifest.shard_name(shard.name))
         todo.append(shard)
     return todo
-
-
-def _do(
-    job: Job,
-    output: Output,
-    made: Plan,
-    todo: list[Shard],
-    dataset: DatasetInfo,
-    stop: threading.Event,
-    progress: Progress,
-) -> None:
-    """Loads the stages and runs the shards."""
-    config = job.config
-    job.pipeline.load(job.device)
-    engine, settings = config.engine, config.settings
-    reads = ReadPool(job.reader_spec(made), int(engine["workers"]), float(engine["deadline"]))
-    with pools(int(engine["encoders"])) as executors:
-        device_lock = threading.Lock()
-
-        def on_device(compute: Any) -> Any:
-            with device_lock:
-                return compute()
-
-        context = Context(
-            plan=made,
-            brackets=job.pipeline.brackets,
-            attempts=int(settings["attempts"]),
-            settings=Settings(
-                seed=job.cut.seed,
-                micro_batch=job.cut.micro_batch,
-                device=job.device,
-                min_visible=float(settings["min_visible"]),
-                min_area=float(settings["min_area"]),
-                hdr=made.space == "linear",
-                host=executors.host,
-                on_device=on_device,
-            ),
-            make_writer=job.make_writer,
-            dataset=dataset,
-            output=output,
-            reads=reads,
-            pools=executors,
-            sheet=sheet_ids(made),
-            prefetch=int(engine["prefetch"]),
-            stop=stop,
-            settled=progress.settled,
-        )
-        try:
-            run_shards(context, todo)
-        finally:
-            reads.close()
 
 
 def _complete(output: Output, made: Plan) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, replace
@@ -256,7 +256,7 @@ def _one_size(works: Sequence[Work], length: int) -> list[list[Work]]:
     return rows
 
 
-def run_shards(context: Context, shards: Sequence[Shard]) -> None:
+def run_shards(context: Context, shards: Iterable[Shard]) -> None:
     """All given shards, the next one reading while the last one encodes and publishes.
 
     Raises:

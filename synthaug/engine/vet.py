@@ -95,7 +95,7 @@ def parse(data: bytes, name: str) -> tuple[dict[str, Any], str]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{name}: a {type(loaded).__name__}, expected a mapping of names to values")
     plain = cast("dict[str, Any]", loaded)
-    check_references(plain, name)
+    check_references(plain, name, composed=False)
     _check_hydra(plain, text, name)
     return plain, text
 
@@ -175,8 +175,11 @@ def strings(node: Any, where: str = "") -> Iterator[tuple[str, str]]:
             yield from strings(value, f"{where}[{index}]")
 
 
-def check_references(data: Any, name: str) -> None:
+def check_references(data: Any, name: str, *, composed: bool = True) -> None:
     """Refuses every interpolation that is not a plain `${path}` or one of three pure functions.
+
+    Args:
+        composed: Whether `data` is the whole configuration; the paths in a part of it lead elsewhere.
 
     Raises:
         SecurityError: `${oc.env:...}`, another resolver, or a nested or escaped interpolation.
@@ -195,8 +198,8 @@ def check_references(data: Any, name: str) -> None:
             )
         for match in _REFERENCE.finditer(text):
             count += 1
-            target = _follow(data, where, match.group("path") or match.group("argument"))
-            if any("${" in inner for _, inner in strings(target)):
+            path = match.group("path") or match.group("argument")
+            if composed and any("${" in inner for _, inner in strings(_follow(data, where, path))):
                 raise ConfigError(f"{_place(name, where)} refers to a reference; point it at the value itself")
     if count > MAX_REFERENCES:
         raise ConfigError(f"{name}: {count} interpolations, at most {MAX_REFERENCES}")
@@ -208,8 +211,6 @@ def _place(name: str, where: str) -> str:
 
 def _follow(data: Any, where: str, path: str) -> Any:
     """What a reference points at in unresolved data; None where that is not known yet."""
-    if isinstance(data, str):
-        return None  # an override on its own: what it points at is known after composition
     steps = re.findall(r"[^.\[\]]+", path)
     dots = len(path) - len(path.lstrip("."))
     if dots:
@@ -272,7 +273,7 @@ def check_override(override: str) -> None:
     """
     if "=" not in override and not override.startswith("~"):
         raise ConfigError(f"'{override}' is no override; expected key=value, group=option, +new=value or ~slot")
-    check_references(override, "override")
+    check_references(override, "override", composed=False)
     key = override.partition("=")[0].strip().lstrip("+~")
     if _HYDRA.search(key) and not key.startswith(_SWEEPING):
         raise SecurityError(

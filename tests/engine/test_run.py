@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from synthaug.engine import local
-from synthaug.errors import ConfigError
+from synthaug.errors import ConfigError, SynthaugError
 from synthaug.formats import png
 from tests.engine import runs
 
@@ -153,3 +153,20 @@ def test_status_and_verify_tell_what_is_there(tmp_path: Path, capsys: pytest.Cap
     assert local.verify(str(out)) == 0
     with pytest.raises(ConfigError, match="holds no synthaug run"):
         local.status(str(tmp_path))
+
+
+def test_one_digest_from_several_processes_over_one_plan(tmp_path: Path) -> None:
+    common = ("read.count=14", "read.broken=[fake/00004]")
+    runs.run(tmp_path / "one", *common)
+    assert runs.run(tmp_path / "two", *common, "engine.devices=2") == 0
+    assert runs.digest(tmp_path / "one") == runs.digest(tmp_path / "two")
+
+
+def test_a_device_process_that_keeps_dying_stops_the_run_and_names_the_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading in the device process itself, a sample that crashes takes the process with it."""
+    monkeypatch.setenv("SYNTHAUG_FAILPOINTS", "worker.segv@fake/00009")
+    with pytest.raises(SynthaugError, match=r"3 processes died over shard 000002 .*exit code -11"):
+        runs.run(tmp_path / "out", "engine.devices=2", "gate.share=0")
+    assert (tmp_path / "out/.synthaug/shards/000000.json").exists()

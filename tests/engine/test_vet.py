@@ -256,6 +256,12 @@ def test_references_to_references_are_refused(data: dict[str, str]) -> None:
         vet.check_references(data, "mine.yaml")
 
 
+def test_a_group_file_may_refer_to_a_setting_of_its_own_name() -> None:
+    assert vet.parse(b"seed: ${seed}\n", "read/mine.yaml")[0] == {"seed": "${seed}"}
+    with pytest.raises(ConfigError, match="refers to a reference"):
+        vet.check_references({"seed": "${seed}"}, "configuration")
+
+
 def test_too_many_references_are_refused() -> None:
     with pytest.raises(ConfigError, match="at most 64"):
         vet.check_references({"a": "x", "b": ["${a}"] * 65}, "mine.yaml")

@@ -1,0 +1,86 @@
+"""Shards on one device: weights loaded, threads started, the loop entered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from synthaug.contracts import DatasetInfo
+from synthaug.engine.bracket import Settings
+from synthaug.engine.finalise import sheet_ids
+from synthaug.engine.job import Job
+from synthaug.engine.plan import Plan, Shard
+from synthaug.engine.pools import pools
+from synthaug.engine.publish import Output
+from synthaug.engine.run import Context, run_shards
+from synthaug.engine.workers import ReadPool
+
+if TYPE_CHECKING:
+    from synthaug.engine.configure import RunConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a run is about, as it travels to the processes that share it."""
+
+    config: RunConfig
+    plan: Plan
+    dataset: DatasetInfo
+    root: Path
+
+
+def execute(
+    task: Task,
+    job: Job,
+    output: Output,
+    shards: Iterable[Shard],
+    stop: threading.Event,
+    settled: Callable[[str, int], None],
+) -> None:
+    """Loads the stages and runs the shards as they come.
+
+    Raises:
+        Interrupted: `stop` was set, or the disk is full.
+        SynthaugError: The run cannot go on; what was published is whole.
+    """
+    made, engine, settings = task.plan, task.config.engine, task.config.settings
+    job.pipeline.load(job.device)
+    reads = ReadPool(job.reader_spec(made), int(engine["workers"]), float(engine["deadline"]))
+    turn = threading.Lock()
+
+    def on_device(compute: Callable[[], Any]) -> Any:
+        with turn:
+            return compute()
+
+    with pools(int(engine["encoders"])) as executors:
+        context = Context(
+            plan=made,
+            brackets=job.pipeline.brackets,
+            attempts=int(settings["attempts"]),
+            settings=Settings(
+                seed=job.cut.seed,
+                micro_batch=job.cut.micro_batch,
+                device=job.device,
+                min_visible=float(settings["min_visible"]),
+                min_area=float(settings["min_area"]),
+                hdr=made.space == "linear",
+                host=executors.host,
+                on_device=on_device,
+            ),
+            make_writer=job.make_writer,
+            dataset=task.dataset,
+            output=output,
+            reads=reads,
+            pools=executors,
+            sheet=sheet_ids(made),
+            prefetch=int(engine["prefetch"]),
+            stop=stop,
+            settled=settled,
+        )
+        try:
+            run_shards(context, shards)
+        finally:
+            reads.close()
