@@ -1,0 +1,202 @@
+"""Where loose datasets keep things: usual folder names, splits, pairs of image and label.
+
+An id is the image's path inside its images folder without the suffix, escaped, behind the name of its
+split's folder where the dataset has such folders. Two files that would share one id are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from synthaug.errors import ConfigError, InputError, first_of
+from synthaug.formats.inputs import InputRoot
+from synthaug.sample import escape_id
+
+Dangling = Literal["refuse", "ignore"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".exr", ".npy")
+IMAGE_FOLDERS = ("images", "JPEGImages", "imgs", "img", "image", "rgb", "RGB", "frames", "color")
+SPLITS: Mapping[str, str] = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+"""Folder names of splits and the split that they mean."""
+
+_SPLIT = "{split}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One folder of images and the folder of its labels.
+
+    Attributes:
+        split: `train`, `val`, `test`, or the folder's own word.
+        prefix: First component of the ids: the split's folder as spelt, empty without such a folder.
+        images: Folder below the root.
+        labels: Folder below the root; the images' own where none stands beside it.
+    """
+
+    split: str
+    prefix: str
+    images: str
+    labels: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image and its label file, None where it has none."""
+
+    id: str
+    image: str
+    label: str | None
+    part: Part
+
+
+def find_parts(
+    root: InputRoot,
+    *,
+    images: str | None,
+    labels: str | None,
+    split: str | None,
+    label_folders: Sequence[str],
+    suffixes: tuple[str, ...],
+) -> tuple[Part, ...]:
+    """The folders of a dataset, one part per split where the splits have folders.
+
+    Args:
+        root: The dataset.
+        images: Folder of the images, `{split}` in it standing for every split; None looks for usual names.
+        labels: Folder of the labels, likewise.
+        split: Only this one; None takes all.
+        label_folders: Usual names of label folders of the format, by preference.
+        suffixes: Of label files; the first usual folder that holds such files is taken.
+
+    Raises:
+        InputError: A folder that was named is missing, or none is found.
+    """
+    templates = [images.strip("/")] if images is not None else _usual_images()
+    for template in templates:
+        words = _words(root, template, split, guessed=images is None)
+        if words:
+            return tuple(_part(root, template, word, labels, label_folders, suffixes) for word in words)
+    if images is not None:
+        raise InputError(f"no folder '{images}'{_of(split)} below {root.root}; correct read.images or read.split")
+    raise InputError(
+        f"no images{_of(split)} below {root.root}: looked for {', '.join(IMAGE_FOLDERS)}, alone and with the folders "
+        f"{', '.join(SPLITS)}; name the folder with read.images=..."
+    )
+
+
+def find_pairs(
+    root: InputRoot, part: Part, *, suffixes: tuple[str, ...], dangling: Dangling, not_labels: Collection[str] = ()
+) -> list[Pair]:
+    """Images of a part in natural order, each with the label file of its stem.
+
+    Args:
+        root: The dataset.
+        part: Its folders.
+        suffixes: Of label files; empty pairs nothing.
+        dangling: What to do with label files without an image.
+        not_labels: Names of files that are no labels wherever they lie (`classes.txt`).
+
+    Raises:
+        InputError: Two images or labels of one stem (E2), or dangling labels (E3), with the first 20.
+    """
+    images = by_stem(root.listing(part.images, suffixes=IMAGE_SUFFIXES), part.images)
+    listed = root.listing(part.labels, suffixes=suffixes) if suffixes else ()
+    labels = by_stem((path for path in listed if path.rpartition("/")[2] not in not_labels), part.labels)
+    orphans = [path for stem, path in labels.items() if stem not in images]
+    if orphans and dangling == "refuse":
+        raise InputError(
+            f"{len(orphans)} of {len(labels)} label files in {part.labels or '.'} have no image in "
+            f"{part.images or '.'}; add the images, remove the files, or read with dangling=ignore:{first_of(orphans)}"
+        )
+    return [Pair(sample_id(part.prefix, stem), path, labels.get(stem), part) for stem, path in images.items()]
+
+
+def by_stem(paths: Any, folder: str) -> dict[str, str]:
+    """Paths by their path inside `folder` without the suffix.
+
+    Raises:
+        InputError: Several files share one stem (E2).
+    """
+    found: dict[str, str] = {}
+    twice: list[str] = []
+    for path in paths:
+        stem = stem_of(path[len(folder) :].lstrip("/") if folder else path)
+        if stem in found:
+            twice.append(f"{found[stem]} and {path}")
+        found.setdefault(stem, path)
+    if twice:
+        raise InputError(f"{len(twice)} files share the stem of another one; keep one of each:{first_of(twice)}")
+    return found
+
+
+def sample_id(prefix: str, stem: str) -> str:
+    """The id of an image: `prefix` is the split's folder or empty, `stem` its path without suffix."""
+    return escape_id(f"{prefix}/{stem}" if prefix else stem)
+
+
+def stem_of(path: str) -> str:
+    """A path without the suffix of its last component; dots elsewhere are kept (F5)."""
+    folder, slash, name = path.rpartition("/")
+    return folder + slash + (name.rpartition(".")[0] or name)
+
+
+def canonical_split(word: str) -> str:
+    """`train`, `val` or `test` for the usual spellings, else the word itself."""
+    return SPLITS.get(word.lower(), word)
+
+
+def one_of(name: str, value: str, choices: Collection[str]) -> None:
+    """Refuses a field whose value is none of its choices, naming the field, the value and the choices."""
+    if value not in choices:
+        raise ConfigError(f"{name}={value!r}: expected one of {', '.join(sorted(choices))}")
+
+
+def _usual_images() -> list[str]:
+    nested = [form for name in IMAGE_FOLDERS for form in (f"{name}/{{split}}", f"{{split}}/{name}", name)]
+    return [*nested, _SPLIT, ""]
+
+
+def _words(root: InputRoot, template: str, split: str | None, *, guessed: bool) -> list[str]:
+    """The split folders that a template finds; an empty word for a template without a split."""
+    if _SPLIT not in template:
+        usable = (split is None or not guessed) and root.is_folder(template)
+        return [""] if usable and (template or root.listing("", suffixes=IMAGE_SUFFIXES)) else []
+    spellings = [split, *(w for w in SPLITS if w != split and SPLITS[w] == canonical_split(split))] if split else SPLITS
+    words = [word for word in spellings if root.is_folder(template.replace(_SPLIT, word))]
+    parent = template.partition("/{split}")[0]
+    if guessed and words and split is None and template.endswith("/{split}"):
+        inside = (path[len(parent) + 1 :].partition("/") for path in root.listing(parent, suffixes=IMAGE_SUFFIXES))
+        if any(not slash or first not in words for first, slash, _ in inside):
+            return []  # other images stand beside the splits' folders: these are no splits, and none is lost
+    return words[:1] if split else words
+
+
+def _part(
+    root: InputRoot,
+    template: str,
+    word: str,
+    labels: str | None,
+    label_folders: Sequence[str],
+    suffixes: tuple[str, ...],
+) -> Part:
+    images = template.replace(_SPLIT, word)
+    split = canonical_split(word) if word else "train"
+    if labels is not None:
+        folder = labels.strip("/").replace(_SPLIT, word)
+        if not root.is_folder(folder):
+            raise InputError(f"no folder '{folder}' below {root.root}; correct read.labels")
+        return Part(split, word, images, folder)
+    components = template.split("/")
+    place = next((k for k, component in enumerate(components) if component != _SPLIT), 0)
+    beside = ("/".join([*components[:place], name, *components[place + 1 :]]) for name in label_folders)
+    there = [folder for folder in (form.replace(_SPLIT, word) for form in beside) if root.is_folder(folder)]
+    return Part(split, word, images, next((f for f in there if root.listing(f, suffixes=suffixes)), images))
+
+
+def _of(split: str | None) -> str:
+    return f" for split '{split}'" if split else ""

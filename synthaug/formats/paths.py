@@ -1,0 +1,69 @@
+"""Which relative paths from outside are followed at all, and the order that people expect of names."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from synthaug.errors import SecurityError, printable
+
+_LONGEST_PATH = 4096
+_LONGEST_NAME = 255
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_DIGITS = re.compile(r"([0-9]+)")
+NaturalKey = tuple[tuple[object, ...], str]
+
+
+def natural_key(text: str) -> NaturalKey:
+    """Sort key that puts `10` after `2`; ties (`01`, `1`) fall back to the text, so order is total."""
+    parts = _DIGITS.split(text)
+    # Digits compare by length first, so no number has to fit anywhere.
+    key = tuple((len(p.lstrip("0")), p.lstrip("0")) if i % 2 else p for i, p in enumerate(parts))
+    return key, text
+
+
+def check_path(relpath: str) -> tuple[str, ...]:
+    """The components of a relative path that came from outside.
+
+    Raises:
+        SecurityError: Empty, absolute, a `..`, a backslash, a drive letter, a URL scheme or `pipe:`, a
+            leading `~`, a control character, or longer than a file system takes.
+    """
+    fault = fault_of(relpath)
+    if fault:
+        shown = printable(relpath if len(relpath) <= 120 else relpath[:117] + "...")
+        raise SecurityError(f"path '{shown}' {fault}; expected a plain path below the input root, such as images/1.png")
+    return tuple(part for part in relpath.split("/") if part not in ("", "."))
+
+
+def fault_of(path: str) -> str:
+    """What is wrong with a path, in words that follow it; empty where nothing is."""
+    parts = path.split("/")
+    if not any(part not in ("", ".") for part in parts):
+        return "names no file"
+    if any(ord(c) < 32 or 127 <= ord(c) < 160 for c in path):
+        return "holds a control character"
+    if path.startswith("/"):
+        return "is absolute"
+    if ".." in parts:
+        return "climbs out of its folder"
+    if "\\" in path:
+        return "holds a backslash"
+    if path.startswith("~"):
+        return "starts with ~"
+    if _SCHEME.match(parts[0]):
+        return "starts with a drive letter or a scheme"
+    raw = os.fsencode(path) if _encodable(path) else b""
+    if not raw:
+        return "is no valid text"
+    if len(raw) > _LONGEST_PATH or any(len(os.fsencode(part)) > _LONGEST_NAME for part in parts):
+        return f"has {len(raw)} bytes, more than a file system takes"
+    return ""
+
+
+def _encodable(path: str) -> bool:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,151 @@
+"""What readers of loose pictures share: the root, the alpha rule, pairs of files, classes, the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.contracts import Reader
+from synthaug.errors import ConfigError, InputError, Rejected, nearest
+from synthaug.formats import headers, naming, pictures
+from synthaug.formats.inputs import InputRoot
+from synthaug.labels import Size
+from synthaug.sample import Picture, Space
+
+_MAGIC = 32
+
+
+class LooseReader(Reader):
+    """A reader of picture files with label files near them. Building one costs nothing and opens nothing.
+
+    Args:
+        root: Folder of the dataset; nothing outside it is opened.
+        images: Folder of the images below the root, `{split}` in it standing for every split's folder;
+            None looks for the usual names.
+        labels: Folder (or file) of the labels, likewise.
+        names: Text file with one class a line, or a data.yaml; None looks for the usual names.
+        split: Read only this split; None reads all of them.
+        dangling: `refuse` labels that belong to no image, or `ignore` and count them.
+        alpha: What to do with transparency: see `formats.pictures.decode`.
+        background: sRGB colour 0..255 behind transparent pixels under `composite`.
+    """
+
+    label_folders: ClassVar[tuple[str, ...]] = ()
+    label_suffixes: ClassVar[tuple[str, ...]] = ()
+    not_labels: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        images: str | None,
+        labels: str | None,
+        names: str | None,
+        split: str | None,
+        dangling: naming.Dangling,
+        alpha: pictures.Alpha,
+        background: Sequence[int],
+    ) -> None:
+        naming.one_of("dangling", dangling, ("refuse", "ignore"))
+        naming.one_of("alpha", alpha, pictures.ALPHA)
+        if len(background) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in background):
+            raise ConfigError(f"background={list(background)}: expected three whole numbers from 0 to 255")
+        self.root = root
+        self.images = images
+        self.labels = labels
+        self.names = names
+        self.split = split
+        self.dangling: naming.Dangling = dangling
+        self.alpha: pictures.Alpha = alpha
+        self.background = (background[0], background[1], background[2])
+
+    @cached_property
+    def source(self) -> InputRoot:
+        """The root, opened at first use."""
+        return InputRoot(self.root)
+
+    def digests(self) -> Mapping[str, str]:
+        return self.source.take_digests()
+
+    def digest(self, file: str) -> str:
+        return self.source.sha256(file)
+
+    def stamp(self, file: str) -> tuple[int, ...]:
+        return self.source.stamp(file)
+
+    def notes(self) -> Mapping[str, int]:
+        """Counts of what is allowed but worth knowing, such as images without labels."""
+        unlabelled = sum(pair.label is None for pair in self.pairs.values())
+        return {"images": len(self.pairs), "images without labels": unlabelled}
+
+    @cached_property
+    def parts(self) -> tuple[naming.Part, ...]:
+        """The folders that are read."""
+        return self.find_parts(self.split)
+
+    def find_parts(self, split: str | None) -> tuple[naming.Part, ...]:
+        """The folders of a split, or of all of them."""
+        return naming.find_parts(
+            self.source, images=self.images, labels=self.labels, split=split, label_folders=self.label_folders,
+            suffixes=self.label_suffixes,
+        )  # fmt: skip
+
+    @cached_property
+    def pairs(self) -> Mapping[str, naming.Pair]:
+        """Image and label file by sample id, in natural order."""
+        return self.found_pairs()
+
+    def found_pairs(self) -> Mapping[str, naming.Pair]:
+        """The pairs that the folders hold; refused where there is no image, or no label at all."""
+        found = [
+            pair
+            for part in self.parts
+            for pair in naming.find_pairs(
+                self.source, part, suffixes=self.label_suffixes, dangling=self.dangling, not_labels=self.not_labels
+            )
+        ]
+        if not found:
+            raise InputError(f"no image in {', '.join(part.images or '.' for part in self.parts)} below {self.root}")
+        if self.label_suffixes and not any(pair.label for pair in found):
+            places = ", ".join(sorted({part.labels or "." for part in self.parts}))
+            raise InputError(
+                f"{len(found)} images below {self.root}, and not one has a label: no {self.label_suffixes[0]} file in "
+                f"{places} bears an image's name; name the folder with read.labels=..."
+            )
+        return {pair.id: pair for pair in found}
+
+    def pair(self, sample_id: str) -> naming.Pair:
+        """The files of a sample."""
+        if sample_id not in self.pairs:
+            raise InputError(f"no sample '{sample_id}' below {self.root}.{nearest(sample_id, self.pairs)}")
+        return self.pairs[sample_id]
+
+    def decode(self, path: str, canvas: Size | None) -> tuple[Picture, dict[str, NDArray[Any]]]:
+        """The picture of a file on the canvas that its labels name, and the passes that come out of it."""
+        decoded = pictures.decode(self.source.read(path), alpha=self.alpha, background=self.background, canvas=canvas)
+        if self.alpha != "keep":
+            return decoded.picture, {}
+        coverage = np.ones(decoded.picture.size, np.float32) if decoded.alpha is None else decoded.alpha
+        return decoded.picture, {"alpha": coverage}
+
+    def canvas(self, path: str, declared: Size | None) -> tuple[Size, Space]:
+        """The canvas, and what the pixels mean, from the header alone.
+
+        Raises:
+            Rejected: Under `size` when the labels declare a size that the file cannot have.
+        """
+        height, width = pictures.size_at(self.source, path)
+        linear = headers.kind_of(self.source.head(path, _MAGIC)) in ("exr", "npy")
+        if declared not in (None, (height, width), (width, height)):
+            raise Rejected(
+                "size", f"labels are for {declared[1]}x{declared[0]}, {path} is {width}x{height}; sizes are not adapted"
+            )
+        return declared or (height, width), "linear" if linear else "srgb"
+
+    def extra_passes(self) -> tuple[str, ...]:
+        """Passes that come out of the picture itself."""
+        return ("alpha",) if self.alpha == "keep" else ()

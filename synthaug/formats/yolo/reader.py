@@ -1,0 +1,231 @@
+"""YOLO text labels in: boxes, polygons, poses, with or without a data.yaml."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+from synthaug import rle
+from synthaug.contracts import Description
+from synthaug.errors import ConfigError, InputError, Rejected, SecurityError
+from synthaug.formats import classes, naming, pictures
+from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
+from synthaug.formats.reading import LooseReader
+from synthaug.formats.yolo import rows
+from synthaug.labels import Category, Instance, Labels, Size
+from synthaug.sample import Sample
+
+
+class YoloReader(LooseReader):
+    """Reads `images/` with `labels/*.txt`. An image without a file, or with an empty one, is background.
+
+    A polygon becomes the instance's own mask, rasterised as COCO does, and its box the mask's tight box.
+
+    Args:
+        root: Folder of the dataset.
+        images: Folder of the images below the root, `{split}` in it standing for the split's folder; None
+            follows data.yaml, then the usual names.
+        labels: Folder of the text files, likewise; None takes the images' folder with `labels` for `images`.
+        names: data.yaml or a text file with one class a line; None looks for the usual names.
+        split: Read only this split.
+        task: What the lines are: `auto` takes poses where data.yaml has `kpt_shape`, else polygons where
+            a file has more than four numbers a line, else boxes.
+        kpt_shape: Number of keypoints and 2 or 3 numbers each; None takes data.yaml's.
+        flip_idx: Partner of each keypoint under a mirror; None takes data.yaml's.
+        classes: Class name by source name; renames and merges.
+        unknown: `refuse` class numbers beyond the names, or `ignore` and count their lines.
+        clip: Cut what leaves the canvas by more than a pixel; such samples are rejected otherwise.
+        dangling: `refuse` label files without an image, or `ignore` them.
+        alpha: What to do with transparency: see `formats.pictures.decode`.
+        background: sRGB colour 0..255 behind transparent pixels under `composite`.
+    """
+
+    label_folders: ClassVar[tuple[str, ...]] = ("labels", "labels_yolo_format", "annotations")
+    label_suffixes: ClassVar[tuple[str, ...]] = (".txt",)
+    not_labels: ClassVar[frozenset[str]] = frozenset({"classes.txt", "labels.txt", "names.txt", "train.txt", "val.txt"})
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        images: str | None = None,
+        labels: str | None = None,
+        names: str | None = None,
+        split: str | None = None,
+        task: Literal["auto", "detect", "segment", "pose"] = "auto",
+        kpt_shape: tuple[int, int] | None = None,
+        flip_idx: tuple[int, ...] | None = None,
+        classes: Mapping[str, str] | None = None,
+        unknown: Unknown = "refuse",
+        clip: bool = False,
+        dangling: naming.Dangling = "refuse",
+        alpha: pictures.Alpha = "composite",
+        background: tuple[int, int, int] = (0, 0, 0),
+    ) -> None:
+        super().__init__(
+            root=root, images=images, labels=labels, names=names, split=split, dangling=dangling, alpha=alpha,
+            background=background,
+        )  # fmt: skip
+        naming.one_of("task", task, ("auto", "detect", "segment", "pose"))
+        naming.one_of("unknown", unknown, ("refuse", "ignore"))
+        if kpt_shape is not None and (kpt_shape[0] < 1 or kpt_shape[1] not in (2, 3)):
+            raise ConfigError(f"kpt_shape={list(kpt_shape)}: expected a number of keypoints from 1, and 2 or 3")
+        self.task: rows.Task | None = None if task == "auto" else task
+        self.kpt_shape = kpt_shape
+        self.flip_idx = flip_idx
+        self.classes = text_map("classes", classes)
+        self.unknown: Unknown = unknown
+        self.clip = clip
+
+    def categories(self) -> tuple[Category, ...]:
+        points = self._points
+        if points is None or self.task in ("detect", "segment"):
+            return tuple(Category(name) for name in self._numbering[0])
+        told: Any = self._yaml.get("kpt_names")
+        named: Any = told.get(0, told.get("0")) if isinstance(told, dict) else None  # pyright: ignore[reportUnknownMemberType]
+        keypoints = tuple(str(n) for n in named) if isinstance(named, list) else ()  # pyright: ignore[reportUnknownVariableType]
+        if len(keypoints) != points[0]:
+            keypoints = tuple(f"point_{place}" for place in range(points[0]))
+        flips: Any = self.flip_idx if self.flip_idx is not None else self._yaml.get("flip_idx", ())
+        mirror = tuple(int(place) for place in flips)
+        if mirror and sorted(mirror) != list(range(points[0])):
+            raise InputError(f"flip_idx {list(mirror)}: expected each of 0..{points[0] - 1} once")
+        return tuple(Category(name, keypoints, (), mirror) for name in self._numbering[0])
+
+    def ids(self) -> Sequence[str]:
+        names, numbers = self._numbering
+        strangers: Counter[str] = Counter()
+        for pair in self.pairs.values():
+            if pair.label is not None:
+                strangers.update(str(line.index) for line in self._readable(pair) if str(line.index) not in numbers)
+        refuse_unknown(strangers, names, self.unknown, f"{self.root} (numbers from 0)")
+        return tuple(self.pairs)
+
+    def files(self) -> tuple[str, ...]:
+        return tuple(path for path in (self._yaml_path, self._names_path) if path)
+
+    def describe(self, sample_id: str) -> Description:
+        pair = self.pair(sample_id)
+        lines = self._lines(pair)
+        size, space = self.canvas(pair.image, None)
+        return Description(
+            sample_id, size, self.extra_passes(),
+            (pair.image,) if pair.label is None else (pair.image, pair.label), split=pair.part.split,
+            space=space, classes=tuple(sorted({self._numbering[1][str(line.index)] for line in lines})),
+        )  # fmt: skip
+
+    def read(self, sample_id: str) -> Sample:
+        pair = self.pair(sample_id)
+        picture, arrays = self.decode(pair.image, None)
+        lines = self._lines(pair)
+        task = rows.task_of(lines, self.task, self._points)
+        size = picture.size
+        instances = tuple(self._instance(line, place, task, size) for place, line in enumerate(lines, start=1))
+        labels = Labels(size, self.categories(), instances, arrays)
+        labels.check()
+        return Sample(sample_id, picture, labels, picture, split=pair.part.split)
+
+    @cached_property
+    def parts(self) -> tuple[naming.Part, ...]:
+        told = () if self.images is not None else tuple(self._yaml_parts())
+        return told or super().parts
+
+    @cached_property
+    def _names_path(self) -> str | None:
+        return classes.names_file(self.source, self.names)
+
+    @cached_property
+    def _yaml_path(self) -> str | None:
+        candidates = (self.names or "", "data.yaml", "data.yml", "dataset.yaml")
+        return next((p for p in candidates if p.endswith((".yaml", ".yml")) and self.source.exists(p)), None)
+
+    @cached_property
+    def _yaml(self) -> Mapping[str, Any]:
+        return classes.load_yaml(self.source, self._yaml_path) if self._yaml_path else {}
+
+    @cached_property
+    def _points(self) -> tuple[int, int] | None:
+        told: Any = self.kpt_shape if self.kpt_shape is not None else self._yaml.get("kpt_shape")
+        if told is None:
+            return None
+        if not isinstance(told, list | tuple) or len(told) != 2 or not all(isinstance(v, int) for v in told):  # pyright: ignore
+            raise InputError(f"{self._yaml_path}: kpt_shape {told!r}, expected [number, 2 or 3]")
+        return (told[0], told[1])
+
+    @cached_property
+    def _numbering(self) -> tuple[tuple[str, ...], Mapping[str, int]]:
+        """Class names, and class id by the number in the files as text."""
+        names = classes.load_names(self.source, self.names)
+        if not names:
+            raise InputError(
+                f"no class names below {self.root}: add a data.yaml or a text file with one class a line, and name it "
+                "with read.names=..."
+            )
+        table, ids, _ = number_classes([str(k) for k in range(len(names))], self._renamed(names))
+        return table, ids
+
+    def _renamed(self, names: Sequence[str]) -> dict[str, str]:
+        return {str(place): self.classes.get(name, name) for place, name in enumerate(names)}
+
+    def _yaml_parts(self) -> list[naming.Part]:
+        """The folders that data.yaml names, where all of them lie below the root."""
+        base = str(self._yaml.get("path") or "")
+        found: dict[str, str] = {}
+        for key in ("train", "val", "test"):
+            told: Any = self._yaml.get(key) or []
+            for entry in [told] if isinstance(told, str) else told:  # pyright: ignore[reportUnknownVariableType]
+                folder = self._folder(str(entry), base)  # pyright: ignore[reportUnknownArgumentType]
+                if folder is None:
+                    return []
+                # `val: images/train` is how a set without a second split is spelt: the pictures are read once.
+                found.setdefault(folder, key)
+        parts: list[naming.Part] = []
+        for folder, key in found.items():
+            words = folder.split("/")
+            prefix = next((word for word in words if word.lower() in naming.SPLITS), key if len(found) > 1 else "")
+            parts.append(naming.Part(key, prefix, folder, self._labels_of(words, prefix)))
+        return [p for p in parts if self.split is None or naming.canonical_split(self.split) == p.split]
+
+    def _folder(self, entry: str, base: str) -> str | None:
+        for candidate in (f"{base}/{entry}".lstrip("/"), entry):
+            plain = "/".join(part for part in candidate.split("/") if part not in ("", ".", ".."))
+            try:
+                if plain and self.source.is_folder(plain):
+                    return plain
+            except SecurityError:
+                continue
+        return None
+
+    def _labels_of(self, words: Sequence[str], prefix: str) -> str:
+        if self.labels is not None:
+            return self.labels.strip("/").replace("{split}", prefix)
+        places = [place for place, word in enumerate(words) if word == "images"]
+        beside = "/".join([*words[: places[-1]], "labels", *words[places[-1] + 1 :]]) if places else "/".join(words)
+        return beside if self.source.is_folder(beside) else "/".join(words)
+
+    def _readable(self, pair: naming.Pair) -> list[rows.Line]:
+        """Lines of a file, none where it is broken: `describe` will say so for that sample alone."""
+        try:
+            return rows.parse(self.source.read(pair.label or ""), pair.label or "")
+        except Rejected:
+            return []
+
+    def _lines(self, pair: naming.Pair) -> list[rows.Line]:
+        if pair.label is None:
+            return []
+        found = rows.parse(self.source.read(pair.label), pair.label)
+        strangers = [line for line in found if str(line.index) not in self._numbering[1]]
+        if strangers and self.unknown == "refuse":
+            raise Rejected("label", f"{strangers[0].where}: class {strangers[0].index} has no name")
+        return [line for line in found if line not in strangers]
+
+    def _instance(self, line: rows.Line, place: int, task: rows.Task, size: Size) -> Instance:
+        class_id = self._numbering[1][str(line.index)]
+        if task == "segment":
+            mask = rows.mask_of(line, size, clip=self.clip)
+            return Instance(place, class_id, rle.box(mask), mask)
+        box = rows.box_of(line, size, clip=self.clip)
+        points = rows.keypoints_of(line, size, self._points or (0, 3), clip=self.clip) if task == "pose" else ()
+        return Instance(place, class_id, box, keypoints=points)

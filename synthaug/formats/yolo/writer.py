@@ -1,0 +1,159 @@
+"""YOLO text labels out: `images/<split>/`, `labels/<split>/`, data.yaml at the end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from synthaug import rle
+from synthaug.contracts import DatasetInfo, Encoded, File, Fragment
+from synthaug.errors import ConfigError, Rejected
+from synthaug.formats import naming
+from synthaug.formats.loose import ImageFormat, LooseWriter
+from synthaug.formats.shapes import join, mask_iou, outlines
+from synthaug.formats.yolo import rows
+from synthaug.labels import Category, Instance, Labels, Size
+from synthaug.sample import Sample
+
+
+class YoloWriter(LooseWriter):
+    """Writes what ultralytics reads. Background images get an empty file.
+
+    Class numbers count from 0 in the order of the dataset's classes. A mask of several parts, or with
+    holes, becomes one polygon with seams; its loss is measured. Poses are written with three numbers a
+    keypoint. data.yaml names no `path`, so the folder may be moved; without a `val` split, its `val` is
+    `images/train`, because the importer wants one.
+
+    Args:
+        task: Boxes (`detect`), polygons (`segment`; instances need masks) or keypoints (`pose`; every class
+            must have the same number of them).
+        ignored: The format has no ignore flag: `drop` such instances, as ultralytics' own converters do, or
+            `keep` them as ordinary ones.
+        min_iou: A polygon must give back its mask at least this well, 0..1; else the sample is rejected.
+        image: `auto` writes an untouched picture's own bytes and PNG otherwise; `png`; `jpeg`.
+        quality: Of JPEG, 1..100; colour is never subsampled.
+        min_psnr: A JPEG must decode to the picture at least this well, dB; else the sample is rejected.
+        passes: Label passes to store beside the images; None stores none.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: rows.Task = "detect",
+        ignored: Literal["drop", "keep"] = "drop",
+        min_iou: float = 0.9,
+        image: ImageFormat = "auto",
+        quality: int = 95,
+        min_psnr: float = 28.0,
+        passes: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(image=image, quality=quality, min_psnr=min_psnr, passes=passes or ())
+        naming.one_of("task", task, ("detect", "segment", "pose"))
+        naming.one_of("ignored", ignored, ("drop", "keep"))
+        if not 0.0 <= min_iou <= 1.0:
+            raise ConfigError(f"min_iou={min_iou}: expected 0 to 1")
+        self.task: rows.Task = task
+        self.ignored: Literal["drop", "keep"] = ignored
+        self.min_iou = min_iou
+
+    def open(self, dataset: DatasetInfo) -> None:
+        super().open(dataset)
+        counts = {len(category.keypoints) for category in dataset.categories}
+        if self.task == "pose" and (len(counts) != 1 or 0 in counts):
+            raise ConfigError(
+                f"task=pose: YOLO has one kpt_shape for all classes, these have {sorted(counts)} keypoints; choose "
+                "task=detect, or map the classes"
+            )
+        if self.task == "pose" and len({_mirror(category) for category in dataset.categories}) != 1:
+            raise ConfigError("task=pose: YOLO has one flip_idx for all classes, these differ; choose task=detect")
+
+    def encode(self, sample: Sample) -> Encoded:
+        stem = "/".join(f"{part}~" if part == "images" else part for part in sample.id.split("/"))
+        picture = self.picture(sample.image, f"images/{sample.split}/{stem}")
+        size = sample.labels.size
+        kept = [i for i in sample.labels.instances if not i.ignore or self.ignored == "keep"]
+        lines: list[str] = []
+        losses: list[float] = []
+        for instance in kept:
+            values, iou = self._values(instance, sample.labels)
+            lines.append(rows.line_text(instance.class_id - 1, values))
+            losses.append(round(1.0 - iou, 6))
+        data = "".join(lines).encode("ascii")
+        self._verify(data, kept, size)
+        files = (picture, File(f"labels/{sample.split}/{stem}.txt", data), *self.sidecars(sample)[0])
+        row = {
+            "split": sample.split, "image": picture.name, "labels": len(kept),
+            "dropped": len(sample.labels.instances) - len(kept), "worst_loss": max(losses, default=0.0),
+        }  # fmt: skip
+        return Encoded(sample.id, files, row=row)
+
+    def finalise(self, fragments: Iterable[Fragment]) -> Sequence[File]:
+        for _ in fragments:
+            pass  # nothing but the plan decides what data.yaml says
+        splits = list(self.dataset.splits)
+        folders = {split: f"images/{split}" for split in splits}
+        first = folders[splits[0]] if splits else "images/train"
+        lines = [f"train: {_quoted(folders.get('train', first))}"]
+        lines.append(f"val: {_quoted(folders.get('val', folders.get('train', first)))}")
+        lines += [f"{_quoted(split)}: {_quoted(folders[split])}" for split in splits if split not in ("train", "val")]
+        if self.task == "pose":
+            category = self.dataset.categories[0]
+            lines.append(f"kpt_shape: [{len(category.keypoints)}, 3]")
+            lines.append(f"flip_idx: {list(_mirror(category))}")
+            lines.append(f"kpt_names: {{0: [{', '.join(map(_quoted, category.keypoints))}]}}")
+        lines.append("names:")
+        lines += [f"  {place}: {_quoted(category.name)}" for place, category in enumerate(self.dataset.categories)]
+        return (File("data.yaml", ("\n".join(lines) + "\n").encode("utf-8")),)
+
+    def _values(self, instance: Instance, labels: Labels) -> tuple[list[float], float]:
+        """The numbers of a line, and how well they give back the mask."""
+        height, width = labels.size
+        if self.task == "segment":
+            return self._polygon(instance, labels)
+        values = rows.box_values(instance.box, labels.size)
+        if self.task == "pose":
+            points = instance.keypoints or ((0.0, 0.0, 0),) * len(labels.category(instance).keypoints)
+            for x, y, state in points:
+                inside = state and 0.0 <= x <= width and 0.0 <= y <= height
+                values += [x / width, y / height, state] if inside else [0.0, 0.0, 0]
+        return values, 1.0
+
+    def _polygon(self, instance: Instance, labels: Labels) -> tuple[list[float], float]:
+        height, width = labels.size
+        mask = labels.mask(instance)
+        if mask is None:
+            raise Rejected("label", f"instance {instance.id} has no mask, which task=segment needs; use task=detect")
+        ring = join(outlines(mask))
+        iou = mask_iou(mask, rle.decode(rle.from_polygons([ring.reshape(-1).astype(float).tolist()], labels.size)))
+        if iou < self.min_iou:
+            raise Rejected(
+                "label", f"instance {instance.id}: its polygon gives back {iou:.3f} IoU, min_iou={self.min_iou}"
+            )
+        return (ring / np.array([width, height])).reshape(-1).tolist(), iou
+
+    def _verify(self, data: bytes, kept: Sequence[Instance], size: Size) -> None:
+        """Reads the lines back and compares classes and boxes within a thousandth of a pixel."""
+        read = rows.parse(data, "written label")
+        if [line.index + 1 for line in read] != [instance.class_id for instance in kept]:
+            raise Rejected("encode", "classes read back differ from those written")
+        for line, instance in zip(read, kept, strict=True):
+            if self.task == "segment":
+                box = rle.box(rows.mask_of(line, size, clip=False))
+                slack = 1.0 + (1.0 - self.min_iou) * max(size)
+            else:
+                box, slack = rows.box_of(line, size, clip=False), 1e-3
+            if max(abs(a - b) for a, b in zip(box, instance.box, strict=True)) > slack:
+                raise Rejected("encode", f"instance {instance.id}: box {box} read back, {instance.box} written")
+
+
+def _mirror(category: Category) -> tuple[int, ...]:
+    """Partners under a mirror, spelt out."""
+    return category.mirror or tuple(range(len(category.keypoints)))
+
+
+def _quoted(text: str) -> str:
+    """A YAML scalar that is text whatever it holds."""
+    return json.dumps(text, ensure_ascii=False)
