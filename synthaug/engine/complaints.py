@@ -75,6 +75,11 @@ def _unknown(key: str, attempt: Attempt, overrides: Sequence[str]) -> str:
             plain = OmegaConf.to_container(attempt(rest), resolve=False)
             break
     plain.pop("hydra", None)
+    if key in plain:
+        return (
+            f"the recipe spells '{key}' out, so no option can take its place; name an option in the recipe's defaults "
+            f"list (- /{key}: OPTION), or override its fields ({key}.FIELD=VALUE)"
+        )
     return f"there is no '{key}' to override.{nearest_key(key, plain)}"
 
 

@@ -63,6 +63,9 @@ class CocoWriter(LooseWriter):
         self.min_iou = min_iou
         self.half_pixel = half_pixel
 
+    def reader(self) -> Mapping[str, Any]:
+        return {"_target_": "synthaug.formats.coco.reader.CocoReader"}
+
     def encode(self, sample: Sample) -> Encoded:
         picture = self.picture(sample.image, f"images/{sample.id}")
         sidecars, paths = self.sidecars(sample)

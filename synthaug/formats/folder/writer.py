@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,9 @@ class FolderWriter(LooseWriter):
     ) -> None:
         super().__init__(image=image, quality=quality, min_psnr=min_psnr, passes=passes)
         self.reference = reference
+
+    def reader(self) -> Mapping[str, Any]:
+        return {"_target_": "synthaug.formats.folder.reader.FolderReader"}
 
     def encode(self, sample: Sample) -> Encoded:
         image = self._stored(sample.image, f"images/{sample.id}")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -69,6 +69,9 @@ class YoloWriter(LooseWriter):
             )
         if self.task == "pose" and len({_mirror(category) for category in dataset.categories}) != 1:
             raise ConfigError("task=pose: YOLO has one flip_idx for all classes, these differ; choose task=detect")
+
+    def reader(self) -> Mapping[str, Any]:
+        return {"_target_": "synthaug.formats.yolo.reader.YoloReader", "task": self.task}
 
     def encode(self, sample: Sample) -> Encoded:
         stem = "/".join(f"{part}~" if part == "images" else part for part in sample.id.split("/"))
