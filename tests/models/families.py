@@ -1,0 +1,85 @@
+"""Tiny, random pipelines of further families, made offline, to prove our table against the real classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.models.tiny import WORDS
+
+
+def _clip(projection: bool) -> tuple[Any, Any]:
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+    config = CLIPTextConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=16,
+    )  # fmt: skip
+    model = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
+    return model.eval(), CLIPTokenizer(vocab=WORDS, merges=[], model_max_length=16)
+
+
+def _t5(width: int) -> tuple[Any, Any]:
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    config = T5Config(vocab_size=64, d_model=width, d_kv=8, d_ff=32, num_layers=1, num_heads=2)
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0), *((chr(97 + i), -2.0) for i in range(26))]
+    return T5EncoderModel(config).eval(), T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
+
+
+def _vae(channels: int) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(8, 8), in_channels=3, out_channels=3, latent_channels=channels, norm_num_groups=4,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        use_quant_conv=channels == 4, use_post_quant_conv=channels == 4, shift_factor=0.06, scaling_factor=1.5,
+    ).eval()  # fmt: skip
+
+
+def build_sdxl(path: Path) -> Path:
+    import diffusers
+
+    unet = diffusers.UNet2DConditionModel(
+        block_out_channels=(8, 16), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=32, attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
+        addition_time_embed_dim=8, transformer_layers_per_block=(1, 1), projection_class_embeddings_input_dim=64,
+    )  # fmt: skip
+    (one, token), (two, token_2) = _clip(False), _clip(True)
+    diffusers.StableDiffusionXLPipeline(
+        vae=_vae(4), unet=unet.eval(), text_encoder=one, text_encoder_2=two, tokenizer=token, tokenizer_2=token_2,
+        scheduler=diffusers.EulerDiscreteScheduler(), add_watermarker=False,
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
+def build_flux(path: Path) -> Path:
+    import diffusers
+
+    transformer = diffusers.FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(4, 4, 8), guidance_embeds=False,
+    )  # fmt: skip
+    (clip, token), (t5, token_2) = _clip(False), _t5(16)
+    diffusers.FluxPipeline(
+        vae=_vae(4), transformer=transformer.eval(), text_encoder=clip, text_encoder_2=t5, tokenizer=token,
+        tokenizer_2=token_2, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
+def build_sd3(path: Path) -> Path:
+    import diffusers
+
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
+        joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=32, out_channels=4,
+    )  # fmt: skip
+    (one, token), (two, token_2), (t5, token_3) = _clip(True), _clip(True), _t5(32)
+    diffusers.StableDiffusion3Pipeline(
+        vae=_vae(4), transformer=transformer.eval(), text_encoder=one, text_encoder_2=two, text_encoder_3=t5,
+        tokenizer=token, tokenizer_2=token_2, tokenizer_3=token_3,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    ).save_pretrained(path)  # fmt: skip
+    return path
