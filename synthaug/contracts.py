@@ -159,6 +159,10 @@ class Pointwise(Appearance):
 class Geometry(Stage):
     """Says how a picture moves. It moves nothing itself: `synthaug.warp` does."""
 
+    sees_instances: ClassVar[bool] = True
+    """Whether draw or warp look at the instances. A stage that needs size and camera alone says False, and
+    is then given none: following them through a row of composed warps would cost more than the stage."""
+
     @abstractmethod
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
         """The numbers for one sample or group."""

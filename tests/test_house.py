@@ -14,7 +14,7 @@ import synthaug
 
 PACKAGE = Path(synthaug.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-GROUND = ("errors", "seeds", "camera", "outline", "cocostring", "rle", "labels", "sample", "warp", "exchange", "contracts")
+GROUND = ("errors", "seeds", "camera", "transfer", "outline", "cocostring", "rle", "labels", "sample", "warp", "exchange", "contracts")
 ROOMS = ("models", "metrics", "formats", "render", "texture", "refine", "effects", "augment", "gate")
 FRONT = ("report", "engine", "items", "loader", "testing", "cli", "train", "__main__", "__init__")
 ORDER = (*GROUND, *ROOMS, *FRONT)

@@ -173,6 +173,8 @@ def moved(slots: tuple[Slot, ...], work: Work, settings: Settings) -> Work:
         if total is not None and (stage.needs or stage.wants):
             sample = _carried(sample, total, settings, slots)
             total, view = None, sample.labels
+        elif total is not None:
+            view = move.preview(sample.labels, total, instances=stage.sees_instances)
         labels = appearance.seen_by(stage, view)
         draw = appearance.drawn(slot, work, labels, settings.seed)
         warp = stage.warp(labels, draw)
@@ -180,7 +182,6 @@ def moved(slots: tuple[Slot, ...], work: Work, settings: Settings) -> Work:
         step = Step(slot.name, type(stage).__name__, work.attempt, draw)
         sample = replace(sample, trail=(*sample.trail, step))
         total = warp if total is None else total.then(warp)
-        view = move.preview(view, warp)
     if total is not None:
         sample = _carried(sample, total, settings, slots)
     return replace(work, sample=sample)

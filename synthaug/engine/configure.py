@@ -76,7 +76,8 @@ def raw(pipeline: str, overrides: Sequence[str] = (), *, config_dir: str | None 
     """
     import hydra
 
-    overrides = prepared(overrides)
+    dropped = [o[1:] for o in overrides if _DROP.fullmatch(o)]
+    overrides = prepared([o for o in overrides if not _DROP.fullmatch(o)])
     with recipes.staged(pipeline, config_dir) as config_name:
         where = str(targets.find_conf())
         with hydra.initialize_config_dir(where, job_name="synthaug", **version_base()):
@@ -85,7 +86,22 @@ def raw(pipeline: str, overrides: Sequence[str] = (), *, config_dir: str | None 
                 return hydra.compose(config_name, list(some), return_hydra_config=True)
 
             with complaints.translated(attempt, overrides):
-                return attempt(overrides)
+                return _without(dropped, attempt(overrides))
+
+
+_DROP = re.compile(r"~[A-Za-z_]\w*")
+
+
+def _without(dropped: Sequence[str], composed: DictConfig) -> DictConfig:
+    """Drops slots after composing: Hydra takes `~gate` for a group, and misses a slot that a recipe spells out."""
+    from omegaconf import open_dict
+
+    with open_dict(composed):
+        for name in dropped:
+            if name not in composed or name == "hydra":
+                raise ConfigError(f"there is no '{name}' to override.{nearest(name, map(str, composed))}")
+            del composed[name]
+    return composed
 
 
 def version_base() -> dict[str, str]:

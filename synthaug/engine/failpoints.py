@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import threading
 import time
@@ -23,7 +24,6 @@ VARIABLE = "SYNTHAUG_FAILPOINTS"
 FAILPOINTS: Mapping[str, str] = MappingProxyType(
     {
         "model.nan": "@id: the fake model returns NaN for this sample",
-        "model.black": "@id: the fake model returns a black picture for this sample",
         "model.oom": "@k: the k-th call of the model runs out of memory",
         "worker.segv": "@id: the worker that reads this sample dies of SIGSEGV",
         "worker.hang": "@id: the worker that reads this sample never comes back",
@@ -33,11 +33,11 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "fs.enospc": "@k: the k-th file-system call finds the disk full",
         "fs.eio": "@k: the k-th file-system call meets a broken disk",
         "publish.stop": "@k: the process stops (SIGSTOP) before it commits its k-th shard",
-        "run.interrupt": "@k: the process sends itself SIGTERM after its k-th finished shard",
     }
 )
 """Every failpoint there is, with what its argument means."""
 
+_NUMBER = re.compile(r"[1-9][0-9]*\+?")
 _armed: dict[str, frozenset[str]] = {}
 _passed: Counter[str] = Counter()
 _counting = threading.Lock()
@@ -50,7 +50,7 @@ def arm(text: str) -> None:
         text: `name@argument` entries, joined by `;`. Empty disarms everything.
 
     Raises:
-        ConfigError: An unknown name or an entry without an argument.
+        ConfigError: An unknown name, an entry without an argument, or no number where one is counted.
     """
     wanted: dict[str, set[str]] = {}
     for entry in filter(None, (part.strip() for part in text.split(";"))):
@@ -59,6 +59,8 @@ def arm(text: str) -> None:
             raise ConfigError(f"{VARIABLE}: no failpoint is called {name!r}.{nearest(name, FAILPOINTS)}")
         if not mark or not argument:
             raise ConfigError(f"{VARIABLE}: {entry!r} says not where; expected {name}{FAILPOINTS[name].split(':')[0]}")
+        if FAILPOINTS[name].startswith("@k") and not _NUMBER.fullmatch(argument):
+            raise ConfigError(f"{VARIABLE}: {entry!r}; expected a number k from 1 behind the @, or k+")
         wanted.setdefault(name, set()).add(argument)
     with _counting:
         _armed.clear()
@@ -90,7 +92,7 @@ def reached(name: str) -> bool:
 def _matches(arguments: frozenset[str], argument: str | int) -> bool:
     if str(argument) in arguments:
         return True
-    return isinstance(argument, int) and any(a.endswith("+") and argument >= int(a[:-1]) for a in arguments)
+    return isinstance(argument, int) and any(a[-1] == "+" and argument >= int(a[:-1]) for a in arguments)
 
 
 def exit_at(name: str) -> None:

@@ -89,7 +89,7 @@ class RunLock:
             "start": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }
         os.ftruncate(held, 0)
-        self._output.files.write(held, memoryview(json.dumps(owner).encode()), self._path)
+        self._output.files.write_all(held, json.dumps(owner).encode(), self._path)
 
     def _forget(self) -> None:
         held, self._held = self._held, None

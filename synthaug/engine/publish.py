@@ -20,10 +20,21 @@ from pathlib import Path
 from typing import cast
 
 from synthaug.engine import failpoints
-from synthaug.engine.staging import PRIVATE, TEMPORARY, FileEntry, Nondeterministic, Staging, checked, digest, regular
+from synthaug.engine.staging import (
+    PRIVATE,
+    TEMPORARY,
+    FileEntry,
+    Nondeterministic,
+    Staging,
+    checked,
+    digest,
+    regular,
+    seal,
+    sealed,
+)
 from synthaug.errors import ConfigError, Interrupted, SecurityError, printable
 
-__all__ = ["PRIVATE", "TEMPORARY", "FileEntry", "FileSystem", "Nondeterministic", "Output", "Staging"]
+__all__ = ["PRIVATE", "TEMPORARY", "FileEntry", "FileSystem", "Nondeterministic", "Output", "Staging", "seal", "sealed"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _RESERVE = 1 << 20
@@ -48,6 +59,13 @@ class FileSystem:
     def write(self, file: int, data: memoryview, path: str) -> int:
         self.step("write", path)
         return os.write(file, data)
+
+    def write_all(self, file: int, data: bytes, path: str) -> None:
+        """Writes everything, however often the system takes a part or is interrupted."""
+        rest = memoryview(data)
+        while rest:
+            with contextlib.suppress(InterruptedError):
+                rest = rest[self.write(file, rest, path) :]
 
     def fsync(self, file: int, path: str) -> None:
         self.step("fsync", path)
@@ -244,6 +262,8 @@ class Output:
         try:
             yield
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise SecurityError(f"{error.filename} is a link, and nothing is written through links") from error
             what = "is full" if error.errno in _FULL else "failed"
             way = "free some space" if error.errno in _FULL else "look into that"
             raise Interrupted(

@@ -93,11 +93,9 @@ class Staging:
         return f"{self._folder}/{next(self._numbers):06d}"
 
     def _fill(self, path: str, data: bytes) -> None:
-        file, rest = self._files.create(path), memoryview(data)
+        file = self._files.create(path)
         try:
-            while rest:
-                with contextlib.suppress(InterruptedError):
-                    rest = rest[self._files.write(file, rest, path) :]
+            self._files.write_all(file, data, path)
             self._files.fsync(file, path)
         except BaseException:
             with contextlib.suppress(OSError):  # the first error is the one to report
@@ -115,6 +113,7 @@ class Staging:
 
         Args:
             manifest: Makes the manifest's bytes (a JSON object with `files`) from the entries, sorted by name.
+                Where they carry a `seal`, a standing manifest without an intact one counts as damaged.
 
         Raises:
             Nondeterministic: A valid manifest vouches for other bytes.
@@ -127,7 +126,8 @@ class Staging:
             data = manifest(sorted(self._staged))
             lock = cast("int", self._files.lock(f"{output.root}/{TEMPORARY}", wait=True, folder=True))
             try:
-                claims = _claims(standing := output.read(manifest_name) or b"")
+                standing = output.read(manifest_name) or b""
+                claims = _claims(standing) if sealed(standing) or not sealed(data) else None
                 if claims is None:
                     self._move()
                     self.publish_one(manifest_name, data)
@@ -196,6 +196,25 @@ def _claims(data: bytes) -> dict[str, str] | None:
         return {entry["name"]: entry["sha256"] for entry in json.loads(data)["files"]}
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def seal(data: bytes) -> bytes:
+    """A JSON object with one more field at its end: the SHA-256 of all that stands before it.
+
+    Nothing else vouches for a manifest, and a flipped bit in an id or a count leaves it good JSON.
+    """
+    stem = data.rstrip().removesuffix(b"}").rstrip()
+    return stem + _end(stem)
+
+
+def sealed(data: bytes) -> bool:
+    """Whether the bytes end in an intact seal."""
+    stem = data[: -len(_end(b""))]
+    return data == stem + _end(stem)
+
+
+def _end(stem: bytes) -> bytes:
+    return f',\n "seal": "{hashlib.sha256(stem).hexdigest()}"\n}}\n'.encode()
 
 
 def checked(name: str) -> str:

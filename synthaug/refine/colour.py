@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.transfer import linear_from_srgb, srgb_from_linear
+
 Float32 = NDArray[np.float32]
 
 _RGB_TO_XYZ = np.array(
@@ -30,8 +32,7 @@ _BLOCK = 1 << 15
 def _tables() -> tuple[Float32, Float32, Float32]:
     """sRGB to linear, linear to sRGB, and the cube root with the linear foot of CIE 15, each over [0, 1]."""
     x = np.arange(_ENTRIES) / (_ENTRIES - 1)
-    decode = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
-    encode = np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)
+    decode, encode = linear_from_srgb(x), srgb_from_linear(x)
     root = np.where(x > _KNEE**3, np.cbrt(x), x / (3 * _KNEE**2) + 4 / 29)
     return decode.astype(np.float32), encode.astype(np.float32), root.astype(np.float32)
 

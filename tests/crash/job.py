@@ -23,7 +23,7 @@ def golden_digest(root: Path) -> str:
     whole = hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.is_symlink() or not p.is_dir()):
         name = path.relative_to(root).as_posix()
-        if name.startswith(".synthaug/tmp/") or name == ".synthaug/lock" or _is_log(name):
+        if _passing(name):
             continue
         data = os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
         for part in (name.encode("utf-8", "surrogateescape"), data):
@@ -32,8 +32,9 @@ def golden_digest(root: Path) -> str:
     return whole.hexdigest()
 
 
-def _is_log(name: str) -> bool:
-    return name.startswith(".synthaug/") and name.count("/") == 1 and name.endswith(".log")
+def _passing(name: str) -> bool:
+    log = name.startswith(".synthaug/") and name.count("/") == 1 and name.endswith(".log")
+    return log or name.startswith(".synthaug/tmp/") or name == ".synthaug/lock"
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -93,6 +94,18 @@ class Job:
         if golden_digest(root) != golden:
             return f"resume gave another dataset: {sorted(contents(root))}"
         return litter(root)
+
+
+def partial(root: Path, golden_root: Path) -> list[str]:
+    """Files under a final name whose bytes are not those of the undisturbed run: torn, or made of other draws."""
+    if not root.exists():
+        return []
+    wanted = contents(golden_root)
+    return [
+        f"{name} is partial or wrong"
+        for name, data in contents(root).items()
+        if not _passing(name) and data != wanted.get(name)
+    ]
 
 
 def litter(root: Path) -> str:

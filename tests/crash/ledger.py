@@ -43,14 +43,24 @@ def check(root: Path, *, complete: bool = True) -> list[str]:
         written.update(manifest["written"])
         totals.update({"planned": len(manifest["planned"]), "written": len(manifest["written"])})
         totals.update(f"{kind}.{row['reason']}" for kind in ("rejected", "failed") for row in manifest[kind])
+        problems += [f"shard {shard['name']}: {text}" for text in _seal(path.read_bytes())]
     problems += [f"file {n} belongs to {c} shards" for n, c in names.items() if c > 1]
     problems += [f"sample {n} was written {c} times" for n, c in written.items() if c > 1]
     top = root / "manifest.json"
     if top.is_file():
+        problems += [f"manifest.json: {text}" for text in _seal(top.read_bytes())]
         problems += _whole(root, json.loads(top.read_bytes()), plan, totals, set(names))
     elif complete:
         problems.append("no manifest.json")
     return problems
+
+
+def _seal(data: bytes) -> list[str]:
+    """A manifest may end in a field that hashes what stands before it."""
+    stem, mark, tail = data.rpartition(b',\n "seal": "')
+    if not mark or tail == hashlib.sha256(stem).hexdigest().encode() + b'"\n}\n':
+        return []
+    return ["its seal is broken"]
 
 
 def _shard(root: Path, planned: dict[str, Any], manifest: dict[str, Any], plan: dict[str, Any]) -> list[str]:

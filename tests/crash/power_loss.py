@@ -3,7 +3,8 @@
 The model is harsher than any real file system. A folder remembers its entries for certain only after it was
 flushed; of the changes since, any subset may have survived, and a rename is two of them (the new name in one
 folder, the old name gone from the other). A file that was not flushed is whole, empty, cut in half, or zeros.
-A flush that failed leaves its changes in doubt for ever, as Linux does.
+A file whose flush failed once is never certain again, however often it is flushed,
+as on Linux.
 
 Where the subsets would be too many, all of them are bounded to: none, all, each alone, all but each, and
 every prefix. Folders below `.synthaug/tmp` are in doubt as a whole, since nothing in them is ever believed.
@@ -11,115 +12,21 @@ every prefix. Folders below `.synthaug/tmp` are in doubt as a whole, since nothi
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import itertools
 import json
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from synthaug.engine.publish import FileSystem
 from tests.crash.job import Report, golden_digest, litter
+from tests.crash.recorder import Op
 
 TMP = ".synthaug/tmp"
 _ALL_SUBSETS = 6
 _Target = int | str
 """What an entry of a folder points to: a file by number, or a folder by path."""
-
-
-@dataclass(frozen=True)
-class Op:
-    """One recorded call, paths relative to the root.
-
-    `lost` means that it was a flush and failed. The call `promise` is none: the program has said that what the
-    manifest at `path` vouches for is durable, and from here on no state may lack it.
-    """
-
-    call: str
-    path: str
-    other: str = ""
-    data: bytes = b""
-    lost: bool = False
-
-
-class Killed(BaseException):
-    """The recorded process is dead; nothing it still tries reaches the disk."""
-
-
-class Recorder(FileSystem):
-    """Does the calls and writes them down; several runs over one root may share a log.
-
-    Args:
-        root: Calls elsewhere are not recorded.
-        log: Where to append.
-        kill_at: The call (from 1) before which this process dies.
-        fail_at: The flush (from 1) that fails with EIO.
-        flush: False to leave real flushes out, for speed: the log is what counts.
-    """
-
-    def __init__(self, root: Path, log: list[Op], *, kill_at: int = 0, fail_at: int = 0, flush: bool = False) -> None:
-        self.root, self.log = os.path.realpath(root), log
-        self._kill_at, self._fail_at, self._flush = kill_at, fail_at, flush
-        self.calls = self.flushes = 0
-        self._counting = threading.Lock()
-
-    def step(self, call: str, path: str) -> None:
-        with self._counting:
-            self.calls += 1
-            if self._kill_at and self.calls >= self._kill_at:
-                raise Killed
-
-    def _note(self, call: str, path: str, other: str = "", data: bytes = b"", lost: bool = False) -> None:
-        names = [os.path.relpath(p, self.root) if p else "" for p in (path, other)]
-        if not names[0].startswith("..") and not (call == "mkdir" and names[0] == "."):
-            self.log.append(Op(call, names[0], names[1], data, lost))
-
-    def _flushed(self, call: str, path: str) -> None:
-        self.step(call, path)
-        with self._counting:
-            self.flushes += 1
-            lost = self.flushes == self._fail_at
-        self._note(call, path, lost=lost)
-        if lost:
-            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
-
-    def mkdir(self, path: str) -> None:
-        super().mkdir(path)
-        self._note("mkdir", path)
-
-    def create(self, path: str) -> int:
-        file = super().create(path)
-        self._note("create", path)
-        return file
-
-    def write(self, file: int, data: memoryview, path: str) -> int:
-        count = super().write(file, data, path)
-        if not path.endswith("/.synthaug/lock"):
-            self._note("write", path, data=bytes(data[:count]))
-        return count
-
-    def fsync(self, file: int, path: str) -> None:
-        self._flushed("fsync", path)
-        if self._flush:
-            os.fsync(file)
-
-    def fsync_dir(self, path: str) -> None:
-        self._flushed("fsync_dir", path)
-
-    def rename(self, source: str, target: str) -> None:
-        super().rename(source, target)
-        self._note("rename", source, target)
-
-    def unlink(self, path: str) -> None:
-        super().unlink(path)
-        self._note("unlink", path)
-
-    def rmdir(self, path: str) -> None:
-        super().rmdir(path)
-        self._note("rmdir", path)
 
 
 @dataclass
@@ -128,7 +35,6 @@ class _Folder:
 
     certain: dict[str, _Target] = field(default_factory=dict)
     pending: list[tuple[str, _Target | None]] = field(default_factory=list)
-    doubted: list[tuple[str, _Target | None]] = field(default_factory=list)
 
     def now(self) -> dict[str, _Target]:
         return _applied(self.certain, self.pending)
@@ -159,10 +65,7 @@ class Disk:
         if op.call == "fsync_dir":
             folder = self.folders[op.path]
             if not op.lost:
-                folder.certain = _applied(folder.certain, [c for c in folder.pending if c not in folder.doubted])
-                folder.pending = [c for c in folder.pending if c in folder.doubted]
-            else:
-                folder.doubted = list(folder.pending)
+                folder.certain, folder.pending = folder.now(), []
         elif op.call == "fsync":
             inode = self._file(op.path)
             if op.lost:
@@ -272,9 +175,15 @@ def _zeros(data: bytes) -> bytes:
     return bytes(len(data))
 
 
-def distinct_states(log: Sequence[Op]) -> Iterator[tuple[int, dict[str, bytes | None], list[str]]]:
-    """(length of the prefix, state, promises made) for every distinct state after every prefix of the log."""
-    disk, seen = Disk(), set[tuple[int, bytes]]()
+def distinct_states(
+    log: Sequence[Op], seen: set[tuple[int, bytes]] | None = None
+) -> Iterator[tuple[int, dict[str, bytes | None], list[str]]]:
+    """(length of the prefix, state, promises made) for every distinct state after every prefix of the log.
+
+    Args:
+        seen: Shared between calls, leaves out what an earlier log has shown.
+    """
+    disk, seen = Disk(), set[tuple[int, bytes]]() if seen is None else seen
     for length in range(len(log) + 1):
         if length:
             disk.apply(log[length - 1])
@@ -329,6 +238,7 @@ def survive(
     *,
     stop_at_first: bool = False,
     every: int = 1,
+    seen: set[tuple[int, bytes]] | None = None,
 ) -> Report:
     """Materialises every distinct state, resumes from it, and compares with the undisturbed run.
 
@@ -336,9 +246,10 @@ def survive(
         resume: Finishes the run in a root; raises where it cannot.
         stop_at_first: For mutation checks: one wrong state is enough.
         every: Takes only each n-th state, for quick runs.
+        seen: As in `distinct_states`.
     """
     report = Report()
-    for number, (length, state, promised) in enumerate(distinct_states(log)):
+    for number, (length, state, promised) in enumerate(distinct_states(log, seen)):
         problem = broken(state, promised)
         if not problem and number % every:
             continue
@@ -366,24 +277,3 @@ def _remove(root: Path) -> None:
     for path in sorted(root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     root.rmdir()
-
-
-def without(log: Sequence[Op], number: int) -> list[Op]:
-    """The log as it would be had one flush not been there."""
-    assert log[number].call in ("fsync", "fsync_dir")
-    return [op for i, op in enumerate(log) if i != number]
-
-
-def never_flushed(log: Sequence[Op]) -> list[Op]:
-    """The log with every flush left out."""
-    return [op for op in log if op.call not in ("fsync", "fsync_dir")]
-
-
-def flushes(log: Sequence[Op]) -> list[int]:
-    """Where the flushes stand in a log."""
-    return [i for i, op in enumerate(log) if op.call in ("fsync", "fsync_dir")]
-
-
-def marked_lost(log: Sequence[Op], number: int) -> list[Op]:
-    """The log had one flush failed, and had the program carried on as if it had not."""
-    return [replace(op, lost=True) if i == number else op for i, op in enumerate(log)]

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.crash.job import Job, Report
+from tests.crash.job import Job, Report, partial
 
 
 def random_kills(job: Job, folder: Path, n: int, seed: int, *, nested: int = 5) -> Report:
@@ -30,7 +30,7 @@ def random_kills(job: Job, folder: Path, n: int, seed: int, *, nested: int = 5) 
         delays = [rng.uniform(0.0, 1.1 * alone) for _ in range(rng.randint(1, nested))]
         for delay in delays:
             kill_after(job, root, delay)
-        problem = job.finish(root, golden)
+        problem = "; ".join(partial(root, folder / "golden")) or job.finish(root, golden)
         report.note(f"seed {seed}, run {number}, killed after {[round(d, 4) for d in delays]} s", problem)
         if not problem:
             shutil.rmtree(root)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.crash.job import Job, Report
+from tests.crash.job import Job, Report, partial
 
 CHANGING = ("write", "pwrite64", "rename", "renameat", "renameat2", "link", "linkat", "ftruncate")
 FOLDERS = ("mkdir", "mkdirat", "unlink", "unlinkat", "rmdir")
@@ -115,7 +115,7 @@ def kill_everywhere(
         where = f"killed before {point.call} #{point.k} ({point.line[:120]})"
         if not kill_at(job, root, point):
             return where, "the run was not killed: its calls are not the same each time"
-        problem = "; ".join(between(root)) or job.finish(root, golden)
+        problem = "; ".join(partial(root, folder / "golden") + between(root)) or job.finish(root, golden)
         if not problem:
             shutil.rmtree(root)
         return where, problem

@@ -116,7 +116,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a6_bit_rot_is_found_and_exactly_that_shard_is_redone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a6_bit_rot_is_found_and_exactly_that_shard_is_redone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "out"
     runs.run(root, "gate.share=0")
     golden = golden_digest(root)

@@ -56,7 +56,9 @@ def test_over_the_reject_budget_is_status_3(tmp_path: Path) -> None:
 
 def test_hostile_appearance_changes_no_label_byte(tmp_path: Path) -> None:
     runs.run(tmp_path / "plain", "gate.share=0")
-    runs.run(tmp_path / "hostile", "gate.share=0", "model._target_=tests.fakes.Hostile", "~model.strength", "~model.seconds")
+    runs.run(
+        tmp_path / "hostile", "gate.share=0", "model._target_=tests.fakes.Hostile", "~model.strength", "~model.seconds"
+    )
     plain, hostile = (json.loads((tmp_path / name / "labels.json").read_text()) for name in ("plain", "hostile"))
     assert plain == hostile
     pictures = [png.decode((tmp_path / name / "images/fake/00000.png").read_bytes()) for name in ("plain", "hostile")]
