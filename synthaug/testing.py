@@ -119,7 +119,9 @@ def check_geometry(stage: Geometry) -> None:
         labels = sample.labels.copy((*stage.needs, *stage.wants))
         warp = stage.warp(labels, draw)
         assert tuple(warp.source) == tuple(sample.labels.size), f"warp.source {warp.source}"
-        assert tuple(warp.target) == tuple(stage.canvas(sample.labels.size)), f"warp.target {warp.target} is not canvas()"
+        assert tuple(warp.target) == tuple(stage.canvas(sample.labels.size)), (
+            f"warp.target {warp.target} is not canvas()"
+        )
         again = stage.warp(labels, draw)
         assert np.array_equal(warp.backward_grid(), again.backward_grid(), equal_nan=True), "one draw, two warps"
         moved = move.apply(sample, warp)

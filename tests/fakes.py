@@ -54,8 +54,17 @@ class FakeReader(Reader):
 
     operational = frozenset({"jitter"})
 
-    def __init__(self, *, count: int = 10, width: int = 48, height: int = 32, frames: int = 1, sizes: int = 1,
-                 broken: tuple[str, ...] = (), jitter: float = 0.0) -> None:
+    def __init__(
+        self,
+        *,
+        count: int = 10,
+        width: int = 48,
+        height: int = 32,
+        frames: int = 1,
+        sizes: int = 1,
+        broken: tuple[str, ...] = (),
+        jitter: float = 0.0,
+    ) -> None:
         self.count, self.width, self.height = count, width, height
         self.frames, self.sizes, self.broken, self.jitter = frames, sizes, broken, jitter
 
@@ -71,7 +80,9 @@ class FakeReader(Reader):
     def describe(self, sample_id: str) -> Description:
         number = int(sample_id[-5:])
         group = f"scene-{number // self.frames}" if self.frames > 1 else ""
-        return Description(sample_id, self._size(number), ("instance", "semantic", "depth"), group=group, frame=number % self.frames)
+        return Description(
+            sample_id, self._size(number), ("instance", "semantic", "depth"), group=group, frame=number % self.frames
+        )
 
     def read(self, sample_id: str) -> Sample:
         time.sleep(self.jitter * random.random())
@@ -135,11 +146,28 @@ class FakeModel(Appearance):
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
         if self.seconds:
             time.sleep(self.seconds)
+        if failpoints.reached("model.oom"):
+            raise MemoryError("planted")
         for image, draw in zip(images, draws, strict=True):
             noise = seeds.normal(draw["seed"], image.shape)
             image *= draw["gain"]
             image += draw["strength"] * noise
-        return np.clip(images, 0.0, 1.0)
+        return spoilt(np.clip(images, 0.0, 1.0), labels)
+
+
+def spoilt(images: Any, labels: Sequence[Labels]) -> Any:
+    """The pictures, those that `model.nan` and `model.black` name as a broken model would give them."""
+    for i, view in enumerate(labels if failpoints.armed() else ()):
+        for name, value in (("model.nan", float("nan")), ("model.black", 0.0)):
+            if failpoints.hit(name, sample_of(view)):
+                images[i] = value
+    return images
+
+
+def sample_of(labels: Labels) -> str:
+    """Id of a sample of `FakeReader`, known by its objects: a stage is not told whose picture it has."""
+    number = int(labels.instances[0].object_id.split("-")[1]) if labels.instances else -1
+    return f"fake/{number:05d}"
 
 
 class FakeDeviceModel(FakeModel):
@@ -165,6 +193,8 @@ class FakeDeviceModel(FakeModel):
         self.lengths.append(len(images))
         if self.seconds:
             time.sleep(self.seconds)
+        if failpoints.reached("model.oom"):
+            raise torch.OutOfMemoryError("planted")
         noise = torch.stack([torch.from_numpy(seeds.normal(d["seed"], tuple(images.shape[1:]))) for d in draws])
         strength = torch.tensor([d["strength"] for d in draws]).reshape(-1, 1, 1, 1)
         painted = images * torch.tensor([d["gain"] for d in draws]).reshape(-1, 1, 1, 1) + strength * noise
@@ -173,7 +203,7 @@ class FakeDeviceModel(FakeModel):
         for i, view in enumerate(labels):
             if any(instance.object_id == self.poison for instance in view.instances):
                 painted[i] = torch.nan
-        return painted.clamp(0, 1)
+        return spoilt(painted.clamp(0, 1), labels)
 
 
 class Hostile(Appearance):
@@ -249,12 +279,7 @@ class RefusingGate(Gate):
     """Refuses the sample that the failpoint `gate.refuse` names; it knows samples by their object ids."""
 
     def judge(self, images: Any, references: Any, labels: Sequence[Labels]) -> Sequence[Verdict]:
-        return [self._one(view) for view in labels]
-
-    @staticmethod
-    def _one(labels: Labels) -> Verdict:
-        number = int(labels.instances[0].object_id.split("-")[1]) if labels.instances else -1
-        return Verdict("refused" if failpoints.hit("gate.refuse", f"fake/{number:05d}") else "")
+        return [Verdict("refused" if failpoints.hit("gate.refuse", sample_of(view)) else "") for view in labels]
 
 
 class FakeWriter(Writer):
@@ -263,7 +288,9 @@ class FakeWriter(Writer):
     def encode(self, sample: Sample) -> Encoded:
         data = png.encode(sample.image.pixels)
         boxes = [[i.id, i.class_id, *i.box, *(v for k in i.keypoints for v in k)] for i in sample.labels.instances]
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(sample.labels.passes[n]).tobytes() for n in sorted(sample.labels.passes)))
+        digest = hashlib.sha256(
+            b"".join(np.ascontiguousarray(sample.labels.passes[n]).tobytes() for n in sorted(sample.labels.passes))
+        )
         row = {"id": sample.id, "boxes": boxes, "passes": digest.hexdigest(), "split": sample.split}
         return Encoded(sample.id, (File(f"images/{sample.id}.png", data),), {}, row)
 

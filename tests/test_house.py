@@ -14,7 +14,20 @@ import synthaug
 
 PACKAGE = Path(synthaug.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-GROUND = ("errors", "seeds", "camera", "transfer", "outline", "cocostring", "rle", "labels", "sample", "warp", "exchange", "contracts")
+GROUND = (
+    "errors",
+    "seeds",
+    "camera",
+    "transfer",
+    "outline",
+    "cocostring",
+    "rle",
+    "labels",
+    "sample",
+    "warp",
+    "exchange",
+    "contracts",
+)
 ROOMS = ("models", "metrics", "formats", "render", "texture", "refine", "effects", "augment", "gate")
 FRONT = ("report", "engine", "items", "loader", "testing", "cli", "train", "__main__", "__init__")
 ORDER = (*GROUND, *ROOMS, *FRONT)
@@ -53,9 +66,14 @@ def room_of(path: Path) -> str:
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, bool]]:
     """Dotted module names, and whether they are imported when the file is."""
-    inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)}
+    inside = {
+        id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)
+    }
     typing_only = {
-        id(n) for i in ast.walk(tree) if isinstance(i, ast.If) and "TYPE_CHECKING" in ast.dump(i.test) for n in ast.walk(i)
+        id(n)
+        for i in ast.walk(tree)
+        if isinstance(i, ast.If) and "TYPE_CHECKING" in ast.dump(i.test)
+        for n in ast.walk(i)
     }
     for node in ast.walk(tree):
         at_top = id(node) not in inside and id(node) not in typing_only
@@ -118,10 +136,25 @@ def test_only_publication_opens_files_for_writing(trees: dict[Path, ast.Module])
 
 def _writes(call: ast.Call) -> bool:
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-    if name in ("write_text", "write_bytes", "imwrite", "mkdir", "makedirs", "mkstemp", "symlink_to", "save_pretrained"):
+    if name in (
+        "write_text",
+        "write_bytes",
+        "imwrite",
+        "mkdir",
+        "makedirs",
+        "mkstemp",
+        "symlink_to",
+        "save_pretrained",
+    ):
         return True
-    texts = [a.value for a in (*call.args[1:], *(k.value for k in call.keywords if k.arg == "mode")) if isinstance(a, ast.Constant)]
-    is_open = name in ("open", "fdopen") and not (isinstance(call.func, ast.Attribute) and _is(call.func.value, "Image"))
+    texts = [
+        a.value
+        for a in (*call.args[1:], *(k.value for k in call.keywords if k.arg == "mode"))
+        if isinstance(a, ast.Constant)
+    ]
+    is_open = name in ("open", "fdopen") and not (
+        isinstance(call.func, ast.Attribute) and _is(call.func.value, "Image")
+    )
     return is_open and any(isinstance(t, str) and set(t) & set("wax+") and len(t) < 4 for t in texts)
 
 
@@ -146,7 +179,9 @@ def test_packages_are_empty_and_no_error_is_swallowed(trees: dict[Path, ast.Modu
             assert not path.read_text("utf-8").strip(), f"{name_of(path)} is not empty"
         for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler):
-                assert not (len(node.body) == 1 and isinstance(node.body[0], ast.Pass)), f"{name_of(path)}:{node.lineno}"
+                assert not (len(node.body) == 1 and isinstance(node.body[0], ast.Pass)), (
+                    f"{name_of(path)}:{node.lineno}"
+                )
 
 
 def test_everything_public_is_documented(trees: dict[Path, ast.Module]) -> None:
@@ -169,15 +204,31 @@ def test_no_pickle_on_disk_no_eval_no_remote_code(trees: dict[Path, ast.Module])
             if isinstance(node, ast.Call):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 plain = isinstance(node.func, ast.Name)
-                if (plain and name in ("eval", "exec")) or (name == "load" and isinstance(node.func, ast.Attribute) and _is(node.func.value, "torch")):
+                if (plain and name in ("eval", "exec")) or (
+                    name == "load" and isinstance(node.func, ast.Attribute) and _is(node.func.value, "torch")
+                ):
                     wrong.append(f"{name_of(path)}:{node.lineno} calls {name}")
-                wrong += [f"{name_of(path)}:{node.lineno} allow_pickle" for k in node.keywords if k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False)]
+                wrong += [
+                    f"{name_of(path)}:{node.lineno} allow_pickle"
+                    for k in node.keywords
+                    if k.arg == "allow_pickle" and not (isinstance(k.value, ast.Constant) and k.value.value is False)
+                ]
     assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("module", ["synthaug", "synthaug.cli", "synthaug.contracts", "synthaug.engine.run"])
 def test_importing_costs_nothing(module: str) -> None:
-    heavy = ("torch", "diffusers", "transformers", "datasets", "albumentations", "kornia", "hydra", "mitsuba", "pyarrow")
+    heavy = (
+        "torch",
+        "diffusers",
+        "transformers",
+        "datasets",
+        "albumentations",
+        "kornia",
+        "hydra",
+        "mitsuba",
+        "pyarrow",
+    )
     code = f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert done.stdout.strip() == "[]"

@@ -20,7 +20,11 @@ from synthaug.engine.targets import find_conf
 
 ROOMS = ("texture", "refine", "effects", "augment", "gate")
 CONTRACTS = (Stage, Appearance, Geometry, Gate, Pointwise)
-NODES = {f"{p.parent.name}/{p.stem}": yaml.safe_load(p.read_text()) for room in ROOMS for p in sorted(find_conf().glob(f"{room}/*.yaml"))}
+NODES = {
+    f"{p.parent.name}/{p.stem}": yaml.safe_load(p.read_text())
+    for room in ROOMS
+    for p in sorted(find_conf().glob(f"{room}/*.yaml"))
+}
 
 
 def found() -> Iterator[type[Stage]]:
@@ -29,7 +33,12 @@ def found() -> Iterator[type[Stage]]:
         if module.name.split(".")[1] not in ROOMS:
             continue
         for _, value in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(value, Stage) and value not in CONTRACTS and value.__module__ == module.name and not inspect.isabstract(value):
+            if (
+                issubclass(value, Stage)
+                and value not in CONTRACTS
+                and value.__module__ == module.name
+                and not inspect.isabstract(value)
+            ):
                 yield value
 
 
@@ -106,5 +115,3 @@ class Forgetful(Appearance):
 
     def paint(self, images: Any, labels: Any, draws: Any) -> Any:
         return images
-
-

@@ -89,9 +89,9 @@ def test_a1_random_kills(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a1_a_thousand_random_kills(tmp_path: Path) -> None:
-    report = random_kills(TINY, tmp_path, 1000, seed=4)
-    assert report.points == 1000
+def test_a1_three_hundred_random_kills(tmp_path: Path) -> None:
+    report = random_kills(TINY, tmp_path, 300, seed=4)
+    assert report.points == 300
     assert not report.bad, "\n".join(report.bad)
 
 

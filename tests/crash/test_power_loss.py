@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,17 +23,6 @@ class Recorded:
 
 def _promising(log: list[Op]) -> Callable[[str], None]:
     return lambda name: log.append(Op("promise", name))
-
-
-@pytest.fixture
-def scratch(tmp_path: Path) -> Iterator[Path]:
-    """In memory where the system offers it: thousands of states are made here, and none needs to last."""
-    shared = Path("/dev/shm")
-    if not os.access(shared, os.W_OK):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=shared) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +162,7 @@ def test_a8_power_loss_after_a_failed_flush(recorded: Recorded, scratch: Path, n
 @pytest.mark.slow
 def test_a8_power_loss_after_each_failed_flush(recorded: Recorded, scratch: Path) -> None:
     seen: set[tuple[int, bytes]] = set()
-    for number in range(1, len(flushes(recorded.log)) + 1):
+    for number in range(2, len(flushes(recorded.log)) + 2):  # the first one is of the root's parent, outside the log
         log = _failed_flush(scratch / f"out{number}", number)
         assert any(op.lost for op in log)
         report = survive(log, scratch, recorded.golden, _trusting, seen=seen)

@@ -18,7 +18,14 @@ from synthaug.engine.targets import find_conf
 from tests.engine import runs
 
 RECIPES = sorted(path.stem for path in find_conf("pipelines").glob("*.yaml"))
-TINY_SCENE = ("read.scenes=2", "read.views=2", "read.width=64", "read.height=64", "read.samples_per_pixel=4", "read.dice=[2,4]")
+TINY_SCENE = (
+    "read.scenes=2",
+    "read.views=2",
+    "read.width=64",
+    "read.height=64",
+    "read.samples_per_pixel=4",
+    "read.dice=[2,4]",
+)
 
 
 def rendered(folder: Path) -> tuple[str, ...]:

@@ -53,4 +53,6 @@ def test_highlights_roll_off_without_clipping() -> None:
 
 
 def test_srgb_encoding_at_known_points() -> None:
-    assert srgb_from_linear(np.array([0.0, 0.0031308, 0.2140, 1.0, 2.0])) == pytest.approx([0, 0.04045, 0.5, 1, 1], abs=2e-4)
+    assert srgb_from_linear(np.array([0.0, 0.0031308, 0.2140, 1.0, 2.0])) == pytest.approx(
+        [0, 0.04045, 0.5, 1, 1], abs=2e-4
+    )
