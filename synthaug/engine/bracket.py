@@ -130,8 +130,24 @@ def _device(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings
     def compute() -> Sequence[Outcome]:
         return appearance.paint_device(slots, alive, settings.micro_batch, settings.device, settings.seed)
 
-    done = iter(settings.on_device(compute))
+    done = iter(_on_device(compute, slots, alive, settings))
     return [next(done) if isinstance(o, Work) else o for o in outcomes]
+
+
+def _on_device(
+    compute: Callable[[], Sequence[Outcome]], slots: Sequence[Slot], alive: Sequence[Work], settings: Settings
+) -> Sequence[Outcome]:
+    """Device work, its errors in words: a whole batch is lost, so the run stops and can be resumed."""
+    try:
+        return settings.on_device(compute)
+    except (SynthaugError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        names, ids = "+".join(slot.name for slot in slots), ", ".join(work.entry.id for work in alive)
+        way = ""
+        if "out of memory" in str(error).lower():
+            way = f" The micro-batch of {settings.micro_batch} does not fit: use another write.root and lower engine.micro_batch."
+        raise SynthaugError(f"slot {names} failed on {settings.device} with samples {ids}: {told(error)}.{way}") from error
 
 
 def _each(step: Callable[[Work], Work], outcomes: list[Outcome], settings: Settings) -> list[Outcome]:
@@ -147,12 +163,12 @@ def _each(step: Callable[[Work], Work], outcomes: list[Outcome], settings: Setti
         except SynthaugError:
             raise
         except Exception as error:  # a stage's own bug costs the sample, counted and told, not the night's run
-            return Failed("error", _told(error))
+            return Failed("error", told(error))
 
     return list(settings.host.map(guarded, outcomes))
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """The error and the line that raised it, so that a counted failure is not an unexplained one."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno} in {last.name})"
@@ -218,14 +234,16 @@ def _gate(slot: Slot, outcomes: list[Outcome], settings: Settings) -> list[Outco
     def compute() -> list[Outcome]:
         return _judge_batch(slot, gate, alive, settings)
 
-    done = iter(settings.on_device(compute))
+    done = iter(_on_device(compute, (slot,), alive, settings))
     return [next(done) if isinstance(o, Work) else o for o in outcomes]
 
 
 def _judge(gate: Gate, work: Work) -> Verdict:
-    images = appearance.to_planes(work.sample.image, "srgb")
-    references = appearance.to_planes(work.sample.reference, "srgb")
-    return gate.judge(images, references, [appearance.seen_by(gate, work.sample.labels)])[0]
+    sample = work.sample
+    images = appearance.to_planes(sample.image, "srgb")
+    untouched = sample.reference is sample.image
+    references = images.copy() if untouched else appearance.to_planes(sample.reference, "srgb")
+    return gate.judge(images, references, [appearance.seen_by(gate, sample.labels)])[0]
 
 
 def _judge_batch(slot: Slot, gate: Gate, alive: Sequence[Work], settings: Settings) -> list[Outcome]:

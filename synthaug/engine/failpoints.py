@@ -24,6 +24,7 @@ VARIABLE = "SYNTHAUG_FAILPOINTS"
 FAILPOINTS: Mapping[str, str] = MappingProxyType(
     {
         "model.nan": "@id: the fake model returns NaN for this sample",
+        "model.black": "@id: the fake model returns a black picture for this sample",
         "model.oom": "@k: the k-th call of the model runs out of memory",
         "worker.segv": "@id: the worker that reads this sample dies of SIGSEGV",
         "worker.hang": "@id: the worker that reads this sample never comes back",
@@ -33,6 +34,7 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "fs.enospc": "@k: the k-th file-system call finds the disk full",
         "fs.eio": "@k: the k-th file-system call meets a broken disk",
         "publish.stop": "@k: the process stops (SIGSTOP) before it commits its k-th shard",
+        "run.interrupt": "@k: the process sends itself SIGTERM after its k-th finished shard",
     }
 )
 """Every failpoint there is, with what its argument means."""
@@ -113,10 +115,22 @@ def stop_at(name: str) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def interrupt_at(name: str) -> None:
+    """Asks this process to end, with SIGTERM, at the armed passage."""
+    if reached(name):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def crash_at(name: str, sample_id: str) -> None:
     """Dies of SIGSEGV at the armed sample."""
     if hit(name, sample_id):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def abort_at(name: str, sample_id: str) -> None:
+    """Dies of SIGABRT at the armed sample, as C code does on a broken assertion."""
+    if hit(name, sample_id):
+        os.abort()
 
 
 def hang_at(name: str, sample_id: str) -> None:

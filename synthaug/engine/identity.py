@@ -36,6 +36,8 @@ def config_identity(resolved: Mapping[str, Any], operational: Mapping[str, froze
     """The identity fields of a composed configuration; `operational` names more exceptions by section."""
     kept: dict[str, Any] = {}
     for key, value in resolved.items():
+        if key in settings.OPERATIONAL:
+            continue
         hidden = OPERATIONAL.get(key, frozenset()) | operational.get(key, frozenset())
         if isinstance(value, Mapping):
             section = cast("Mapping[str, Any]", value)

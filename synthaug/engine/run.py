@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from synthaug.contracts import DatasetInfo, Encoded, Writer
-from synthaug.engine import bracket, manifest
+from synthaug.engine import bracket, failpoints, manifest
 from synthaug.engine.appearance import Work
-from synthaug.engine.bracket import Settings
+from synthaug.engine.bracket import Settings, told
 from synthaug.engine.manifest import Ledger
 from synthaug.engine.pipeline import Bracket
 from synthaug.engine.plan import Entry, Plan, Shard, planned
@@ -25,7 +25,7 @@ from synthaug.engine.pools import Pools
 from synthaug.engine.publish import Output, Staging
 from synthaug.engine.workers import Failed, ReadPool
 from synthaug.engine.workers import Outcome as Read
-from synthaug.errors import Interrupted, Rejected
+from synthaug.errors import Interrupted, Rejected, SynthaugError
 from synthaug.formats import png
 from synthaug.report import sheet
 from synthaug.sample import Sample
@@ -185,6 +185,7 @@ class ShardRun:
 
     def _encode_one(self, work: Work) -> tuple[Encoded, dict[str, Any], list[Any]]:
         """In an encoder thread: bytes, verified, written to the staging area."""
+        work.sample.labels.check()
         encoded = self.writer.encode(work.sample)
         for file in encoded.files:
             self.staging.write(file.name, file.data)
@@ -202,6 +203,11 @@ class ShardRun:
                 encoded, trail, tally = wait(self._encoded.pop(index), self.context.stop)
             except Rejected as rejected:
                 self._settle(index, Rejected(rejected.reason, rejected.message, slot="write"))
+                continue
+            except SynthaugError:
+                raise
+            except Exception as error:
+                self._settle(index, Failed("error", f"slot write: {told(error)}"))
                 continue
             self.writer.add(encoded)
             trails.append(trail)
@@ -282,5 +288,6 @@ def run_shards(context: Context, shards: Iterable[Shard]) -> None:
 def _run_one(context: Context, shard: Shard, begun: threading.Event) -> None:
     try:
         ShardRun(context, shard).run(begun.set)
+        failpoints.interrupt_at("run.interrupt")
     finally:
         begun.set()

@@ -55,7 +55,14 @@ RUN: tuple[Setting, ...] = (
     Setting("variants", int, "Results per sample read, each with an id of its own.", 1, 10_000),
     Setting("attempts", int, "Tries per sample before a gate's no is final, the first included.", 1, 100),
     Setting("split", dict, "Share in (0, 1] by split name, sum 1; empty keeps the splits of the reader."),
-    Setting("max_reject_ratio", float, "Rejected and failed per planned sample that still ends with status 0.", 0, 1),
+    Setting(
+        "max_reject_ratio",
+        float,
+        "Rejected and failed per planned sample that still ends with status 0.",
+        0,
+        1,
+        operational=True,
+    ),
     Setting("ungated", bool, "Lets a recipe without a gate run."),
     Setting("min_visible", float, "Share of its area an instance must keep through the warps.", 0, 1),
     Setting("min_area", float, "Square pixels below which an instance is dropped.", 0),
@@ -88,7 +95,9 @@ ENGINE: tuple[Setting, ...] = (
     ),
 )
 
-OPERATIONAL = frozenset(f"engine.{setting.name}" for setting in ENGINE if setting.operational)
+OPERATIONAL = frozenset(
+    [s.name for s in RUN if s.operational] + [f"engine.{s.name}" for s in ENGINE if s.operational]
+)
 """Dotted names of the fields that are no part of a run's identity."""
 
 

@@ -72,6 +72,7 @@ def read_one(reader: Reader, sample_id: str, inputs: Mapping[str, str]) -> Sampl
     """
     failpoints.crash_at("worker.segv", sample_id)
     failpoints.hang_at("worker.hang", sample_id)
+    failpoints.abort_at("decode.crash", sample_id)
     try:
         sample = reader.read(sample_id)
         sample.labels.check()
