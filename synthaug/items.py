@@ -17,7 +17,19 @@ from synthaug.engine.live import Result
 from synthaug.labels import Labels
 
 Item = dict[str, Any]
-_STACKED = ("image", "semantic", "instance", "ignore_map", "depth", "normals", "position", "uv", "flow", "albedo", "alpha")
+_STACKED = (
+    "image",
+    "semantic",
+    "instance",
+    "ignore_map",
+    "depth",
+    "normals",
+    "position",
+    "uv",
+    "flow",
+    "albedo",
+    "alpha",
+)
 
 
 def to_item(result: Result, index: int) -> Item:
@@ -88,7 +100,10 @@ def _collate(items: Sequence[Item], stacked: Sequence[str]) -> Item:
     batch: Item = {}
     for key in keys:
         values = [item.get(key) for item in items]
-        same = all(isinstance(v, torch.Tensor) for v in values) and len({tuple(v.shape) for v in values if v is not None}) == 1
+        same = (
+            all(isinstance(v, torch.Tensor) for v in values)
+            and len({tuple(v.shape) for v in values if v is not None}) == 1
+        )
         batch[key] = torch.stack([v for v in values if v is not None]) if key in stacked and same else values
     return batch
 

@@ -19,6 +19,8 @@ from synthaug.errors import Rejected
 Box = tuple[float, float, float, float]
 Int64 = NDArray[np.int64]
 
+_LOW = 2**32 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class RLE:
@@ -83,22 +85,20 @@ def find(ids: NDArray[Any], wanted: Sequence[int] | None = None) -> dict[int, Fo
 
 
 def boxes_in(ids: NDArray[Any]) -> dict[int, tuple[Box, int]]:
-    """Tight box (x0, y0, x1, y1 in continuous pixels) and area of every instance of a [H, W] id map."""
+    """Tight box (x0, y0, x1, y1, continuous pixels) and area of every instance of a [H, W] id map."""
     return _boxes(_spans(ids, None), _canvas(ids.shape)[0])
 
 
 def ids_in(ids: NDArray[Any]) -> list[int]:
     """The non-zero ids that occur, ascending. Cheap on rendered maps: looks at ends of runs only."""
     flat = np.ascontiguousarray(ids).reshape(-1)
-    if flat.size == 0:
+    if not flat.size:
         return []
     last = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
     values = flat[last].astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if high - low < 4 * values.size + 65536:
-        seen = np.flatnonzero(np.bincount(values - low)) + low
-    else:
-        seen = np.unique(values)
+    low, span = int(values.min()), int(np.ptp(values))
+    dense = span < 4 * values.size + 65536
+    seen = np.flatnonzero(np.bincount(values - low)) + low if dense else np.unique(values)
     return [int(v) for v in seen if v]
 
 
@@ -176,21 +176,14 @@ def box(rle: RLE) -> Box:
     start, end = start[: end.size][solid], end[solid]
     if end.size == 0:
         return (0.0, 0.0, 0.0, 0.0)
-    one = np.zeros(1, np.int64)
-    return _boxes(_Spans(one + 1, one, start, end), rle.size[0])[1][0]
+    return _boxes(_Spans(np.ones(1, np.int64), np.zeros(1, np.int64), start, end), rle.size[0])[1][0]
 
 
 def from_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> RLE:
-    """The union of polygons, rasterised as COCO does: the boundary is traced at five times the
-    resolution and its crossings of the columns' centres toggle the mask. Equals pycocotools.
-
-    Args:
-        polygons: Each x0, y0, x1, y1, ... in continuous pixels; may leave the canvas.
-        size: (height, width).
+    """The union of polygons (see `outline.union`) on a canvas (height, width); equals pycocotools.
 
     Raises:
-        Rejected: Under `label`: fewer than three points, an odd count, a coordinate that is not finite
-            or beyond a million, a boundary too long to trace.
+        Rejected: Under `label`, before anything is traced.
     """
     height, width = _canvas(size)
     changes = outline.union(polygons, height, width)
@@ -239,29 +232,37 @@ def _spans(ids: NDArray[Any], wanted: Sequence[int] | None) -> _Spans:
     np.not_equal(ids[1:], ids[:-1], out=change[1:])
     np.not_equal(ids[0, 1:], ids[-1, :-1], out=change[0, 1:])
     change[0, 0] = True
-    # Sorting the few places where a run begins costs less than turning the map on its side.
-    row, column = np.divmod(np.flatnonzero(change.reshape(-1)), width)
-    start = column * height + row
-    start.sort()
-    end = np.append(start[1:], height * width)
-    column, row = np.divmod(start, height)
-    values = ids[row, column].astype(np.int64)
-    keep = values != 0 if wanted is None else np.isin(values, np.asarray(wanted, dtype=np.int64)) & (values != 0)
-    values, start, end = values[keep], start[keep], end[keep]
-    order = np.argsort(values, kind="stable")
-    values = values[order]
-    first = np.flatnonzero(np.diff(values, prepend=values[:1] - 1))
-    return _Spans(values[first], first, start[order], end[order])
+    found = np.flatnonzero(change.reshape(-1))
+    values = np.ascontiguousarray(ids).reshape(-1)[found]
+    if not np.can_cast(ids.dtype, np.int32) and not -(2**31) <= int(values.min()) <= int(values.max()) < 2**31:
+        raise Rejected("label", f"ids from {values.min()} to {values.max()}; an id fits into 31 bits")
+    # Sorting the few places where a run begins costs less than turning the map on its side, and one
+    # sort of place and id in one number less than an argsort. Places and ids have 32 bits each.
+    place = found.astype(np.uint32)
+    row = place // np.uint32(width)
+    turned = (place - row * np.uint32(width)) * np.uint32(height) + row
+    key = turned.astype(np.int64) << 32 | (values.astype(np.int64) & _LOW)
+    key.sort()
+    start = np.append(key >> 32, height * width)
+    values = key.astype(np.int32)
+    listed = values != 0 if wanted is None else (values != 0) & np.isin(values, np.asarray(wanted, dtype=np.int64))
+    index = np.flatnonzero(listed)
+    key = values[index].astype(np.int64) << 32 | index
+    key.sort()
+    index, by_id = key & _LOW, key >> 32
+    first = np.flatnonzero(by_id[1:] != by_id[:-1]) + 1
+    first = np.append(0, first) if by_id.size else first
+    return _Spans(by_id[first], first, start[index], start[index + 1])
 
 
 def _boxes(spans: _Spans, height: int) -> dict[int, tuple[Box, int]]:
     if spans.ids.size == 0:
         return {}
-    left, top = np.divmod(spans.start, height)
-    right, bottom = np.divmod(spans.end - 1, height)
+    # Division by a constant is vectorised where divmod is not.
+    left, right = spans.start // height, (spans.end - 1) // height
     tall = right > left
-    top[tall] = 0
-    bottom[tall] = height - 1
+    top = np.where(tall, 0, spans.start - left * height)
+    bottom = np.where(tall, height - 1, spans.end - 1 - right * height)
     last = np.append(spans.first[1:], spans.start.size) - 1
     edges = np.stack(
         [

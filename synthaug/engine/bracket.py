@@ -146,8 +146,9 @@ def _on_device(
         names, ids = "+".join(slot.name for slot in slots), ", ".join(work.entry.id for work in alive)
         way = ""
         if "out of memory" in str(error).lower():
-            way = f" The micro-batch of {settings.micro_batch} does not fit: use another write.root and lower engine.micro_batch."
-        raise SynthaugError(f"slot {names} failed on {settings.device} with samples {ids}: {told(error)}.{way}") from error
+            way = f" A micro-batch of {settings.micro_batch} does not fit: lower engine.micro_batch, with another write.root."
+        message = f"slot {names} failed on {settings.device} with samples {ids}: {told(error)}.{way}"
+        raise SynthaugError(message) from error
 
 
 def _each(step: Callable[[Work], Work], outcomes: list[Outcome], settings: Settings) -> list[Outcome]:

@@ -127,8 +127,9 @@ def _check_slot(slot: Slot, passes: Sequence[str], *, after_gate: bool, ungated:
         raise ConfigError(f"slot {slot.name}: a Geometry moves whole pictures; scope sample or group, place host")
     if isinstance(stage, Appearance) and stage.generative and after_gate and not ungated:
         raise ConfigError(
-            f"slot {slot.name} ({type(stage).__name__}) invents content after the last gate, so nothing would check it "
-            "against the labels; a slot added on the command line lands at the end: put it before the gate in the recipe"
+            f"slot {slot.name} ({type(stage).__name__}) invents content after the last gate, so nothing would "
+            "check it against the labels; a slot added on the command line lands at the end: put it before the gate, "
+            "in the recipe"
         )
     if not isinstance(stage, Appearance | Geometry | Gate):
         raise ConfigError(f"slot {slot.name} holds a {type(stage).__name__}, expected an Appearance, Geometry or Gate")

@@ -95,9 +95,7 @@ ENGINE: tuple[Setting, ...] = (
     ),
 )
 
-OPERATIONAL = frozenset(
-    [s.name for s in RUN if s.operational] + [f"engine.{s.name}" for s in ENGINE if s.operational]
-)
+OPERATIONAL = frozenset([s.name for s in RUN if s.operational] + [f"engine.{s.name}" for s in ENGINE if s.operational])
 """Dotted names of the fields that are no part of a run's identity."""
 
 

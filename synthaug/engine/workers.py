@@ -85,8 +85,8 @@ def read_one(reader: Reader, sample_id: str, inputs: Mapping[str, str]) -> Sampl
         expected = inputs.get(file)
         if expected is not None and found != expected:
             raise InputError(
-                f"{file} (sample {sample_id}) changed since the plan was made: SHA-256 {found[:16]}, planned {expected[:16]}. "
-                "Restore it, or use another write.root"
+                f"{file} (sample {sample_id}) changed since the plan was made: SHA-256 {found[:16]}, "
+                f"planned {expected[:16]}. Restore it, or use another write.root"
             )
     return outcome
 

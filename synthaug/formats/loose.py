@@ -22,6 +22,7 @@ from synthaug.labels import PASSES
 from synthaug.sample import Picture, Sample
 
 ImageFormat = Literal["auto", "png", "jpeg"]
+DepthFormat = Literal["npy", "png16"]
 
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 
@@ -35,20 +36,31 @@ class LooseWriter(Writer):
         quality: Of JPEG, 1..100; colour is never subsampled (4:4:4).
         min_psnr: A JPEG must decode to the picture at least this well, dB; else the sample is rejected.
         passes: Label passes to store beside the images; None stores all that are true of the picture.
+        depth: `npy` is exact; `png16` takes a tenth of the space and rounds to whole millimetres, up to 65.535 m.
     """
 
-    def __init__(self, *, image: ImageFormat, quality: int, min_psnr: float, passes: Sequence[str] | None) -> None:
+    def __init__(
+        self,
+        *,
+        image: ImageFormat,
+        quality: int,
+        min_psnr: float,
+        passes: Sequence[str] | None,
+        depth: DepthFormat = "npy",
+    ) -> None:
         naming.one_of("image", image, ("auto", "png", "jpeg"))
         if not 1 <= quality <= 100:
             raise ConfigError(f"quality={quality}: expected 1 to 100")
         if not 0.0 <= min_psnr < math.inf:
             raise ConfigError(f"min_psnr={min_psnr}: expected decibels from 0")
+        naming.one_of("depth", depth, ("npy", "png16"))
         for name in passes or ():
             naming.one_of("passes", name, PASSES)
         self.image: ImageFormat = image
         self.quality = quality
         self.min_psnr = min_psnr
         self.passes = None if passes is None else tuple(passes)
+        self.depth: DepthFormat = depth
         self._rows: list[Encoded] = []
 
     def add(self, encoded: Encoded) -> None:
@@ -92,8 +104,10 @@ class LooseWriter(Writer):
             if not wanted or name not in sample.labels.passes or name in sample.stale:
                 continue
             array = sample.labels.passes[name]
-            suffix, data = passes.encode_pass(name, array)
-            if not same(passes.decode_pass(name, data), array):
+            rounds = name == "depth" and self.depth == "png16"
+            suffix, data = passes.encode_pass(name, array, "png16" if rounds else None)
+            found = passes.decode_pass(name, data)
+            if not same(found, array) and not (rounds and rounded(found, array)):
                 raise Rejected("encode", f"pass '{name}' read back differs from the one written")
             files.append(File(f"{name}/{sample.id}{suffix}", data))
         return tuple(files), {file.name.partition("/")[0]: file.name for file in files}
@@ -128,4 +142,14 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
 
 def same(a: NDArray[np.generic], b: NDArray[np.generic]) -> bool:
     """Whether two arrays agree in dtype, shape and every value, NaN included."""
-    return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    return np.array_equal(a, b) or (a.dtype.kind == "f" and bool(((a == b) | ((a != a) & (b != b))).all()))
+
+
+def rounded(found: NDArray[np.float32], depth: NDArray[np.float32]) -> bool:
+    """Whether a depth read back is invalid where the other is, and else within half a step of it."""
+    valid = np.isfinite(depth)
+    error = np.abs(found[valid].astype(np.float64) - depth[valid])
+    # Beside half a step, what float32 itself rounds at the far end of the range.
+    return np.array_equal(np.isfinite(found), valid) and bool((error <= passes.DEPTH_UNIT / 2 + 4e-6).all())

@@ -131,6 +131,13 @@ def decode_depth(
         array = array[:, :, 0]
     if raster.header.lossy or array.ndim != 2 or raster.header.palette or array.dtype.kind == "b":
         raise Rejected("label", f"depth in a {raster.header.kind.upper()} of {raster.mode}; expected one exact channel")
+    if array.dtype.kind == "u" and array.dtype.itemsize <= 2 and array.size > 2**16:
+        levels = np.arange(2 ** (8 * array.dtype.itemsize), dtype=array.dtype)  # fewer than the pixels
+        return _metres(levels, unit, invalid).take(array)
+    return _metres(array, unit, invalid)
+
+
+def _metres(array: NDArray[Any], unit: float, invalid: Sequence[float]) -> NDArray[np.float32]:
     stored = array.astype(np.float64)
     bad = ~(np.isfinite(stored) & (stored > 0))
     for value in invalid:

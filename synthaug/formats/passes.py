@@ -53,7 +53,8 @@ def encode_pass(name: str, array: NDArray[Any], how: How | None = None, unit: fl
     if name == "ignore":
         return ".png", png.encode(array.astype(np.uint8) * np.uint8(255))
     if name == "depth":
-        return ".png", png.encode(quantise_depth(array, unit)[0])
+        valid, _, steps = _steps(array, unit)
+        return ".png", png.encode(steps.astype(np.uint16) * valid)
     if name == "normals":
         return ".png", png.encode(_quantise_normals(array))
     return ".png", png.id_png(array)
@@ -96,9 +97,19 @@ def quantise_depth(depth: NDArray[np.float32], unit: float) -> tuple[NDArray[np.
     Raises:
         Rejected: Under `label`: a depth beyond 65535 steps, or one that would round to 0 (invalid).
     """
+    valid, metres, steps = _steps(depth, unit)
+    error = np.abs(steps * unit - metres)
+    return np.where(valid, steps, 0).astype(np.uint16), float(error.max(initial=0.0, where=valid))
+
+
+def _steps(
+    depth: NDArray[np.float32], unit: float
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float64]]:
+    """Where there is a depth, the depth with 1 step elsewhere, and both in whole steps."""
     valid = np.isfinite(depth)
-    metres = np.where(valid, depth, np.float32(unit)).astype(np.float64)
-    steps = np.rint(metres / unit)
+    metres = np.where(valid, depth, np.float32(unit))
+    steps = np.divide(metres, unit, dtype=np.float64)
+    np.rint(steps, out=steps)
     low, high = float(steps.min(initial=1)), float(steps.max(initial=1))
     if high > _FULL:
         fits = float(f"{float(metres.max()) / _FULL * 1.0005:.3g}")
@@ -109,8 +120,7 @@ def quantise_depth(depth: NDArray[np.float32], unit: float) -> tuple[NDArray[np.
         )
     if low < 1:
         raise Rejected("label", f"depth of {metres.min():.6g} m in steps of {unit:g} m would read as invalid; use npy")
-    error = float(np.abs(steps * unit - metres).max(initial=0.0, where=valid))
-    return np.where(valid, steps, 0).astype(np.uint16), error
+    return valid, metres, steps
 
 
 def _quantise_normals(normals: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -141,7 +141,7 @@ def _inflate(body: memoryview, expected: int) -> NDArray[np.uint8]:
     stream = isal_zlib.decompressobj()
     try:
         raw = stream.decompress(body, expected + 1)
-    except isal_zlib.error as error:
+    except isal_zlib.error as error:  # pyright: ignore[reportGeneralTypeIssues] - so in its stubs
         raise ValueError(f"PNG data cannot be inflated: {error}") from error
     if len(raw) != expected or not stream.eof or stream.unused_data:
         raise ValueError(f"PNG data of {len(raw)} bytes, the header promises {expected}")

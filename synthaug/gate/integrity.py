@@ -37,6 +37,7 @@ class Integrity(Gate):
     points that had contrast in the reference (`gate.edges` says how); the boundaries are those of the instance
     pass, of masks, of the semantic pass, or, with boxes or no labels at all, the reference's own strong edges.
     An edge that runs along a shift cannot show it, so pictures of stripes are judged leniently.
+    A picture that is its reference to the bit passes unmeasured, with a boundary score of 1.
 
     Calibrated on 362 renders of three simulators: of JPEG 50, noise of 4%, tone curves, casts, fog, a blur of
     1 px and a shift of 1 px, 2 in 4,000 fall below 0.65; of blurs from 4 px, shifts of 8 px and foreign pictures
@@ -90,12 +91,14 @@ class Integrity(Gate):
         self.correlation = correlation
 
     def judge(self, images: Any, references: Any, labels: Sequence[Labels]) -> Sequence[Verdict]:
-        """One verdict per picture; about 5 ms each at 512x512."""
+        """One verdict per picture; about 5 ms each at 512x512, 0.1 ms where nothing was painted."""
         return [self._judge(*row) for row in zip(images, references, labels, strict=True)]
 
     def _judge(self, image: Planes, reference: Planes, labels: Labels) -> Verdict:
         if image.shape != reference.shape or image.shape != (3, *labels.size):
             return Verdict("size", {"height": float(image.shape[-2]), "width": float(image.shape[-1])})
+        if np.array_equal(image, reference):
+            return Verdict("", {"boundary": 1.0})
         # A sum shows any NaN or infinity at a tenth of the cost of looking at each value.
         if not np.isfinite(image.sum(dtype=np.float64)):
             return Verdict("nonfinite", {"nonfinite": float(np.count_nonzero(~np.isfinite(image)))})

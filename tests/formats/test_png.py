@@ -136,6 +136,7 @@ def test_d3_a_header_that_lies_costs_nothing() -> None:
         made(0, 0, b""),
         made(2**31 - 1, 2**31 - 1, small),
         made(4, 2, small),
+        png.SIGNATURE + made(4, 1, small)[8:33] + chunk(b"IDAT", b"no deflate stream") + chunk(b"IEND", b""),
     ):
         with pytest.raises(ValueError):
             png.decode(data)
