@@ -146,7 +146,7 @@ def _on_device(
         names, ids = "+".join(slot.name for slot in slots), ", ".join(work.entry.id for work in alive)
         way = ""
         if "out of memory" in str(error).lower():
-            way = f" A micro-batch of {settings.micro_batch} does not fit: lower engine.micro_batch, with another write.root."
+            way = f" Lower engine.micro_batch={settings.micro_batch}, with another write.root."
         message = f"slot {names} failed on {settings.device} with samples {ids}: {told(error)}.{way}"
         raise SynthaugError(message) from error
 

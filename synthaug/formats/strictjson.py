@@ -88,6 +88,7 @@ def _no_constant(word: str) -> NoReturn:
     raise _Offence(f"{word} is no JSON number")
 
 
+_NESTING = (dict, list, tuple)
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
@@ -163,11 +164,14 @@ def _place(text: str, at: int) -> str:
 
 def _check_keys(obj: Any) -> None:
     """Python would write the key 1 as "1" and None as "null" without a word."""
-    if isinstance(obj, Mapping):
-        for key, value in cast(Mapping[Any, Any], obj).items():
-            if not isinstance(key, str):
-                raise TypeError(f"JSON key {key!r} of type {type(key).__name__}, expected text")
-            _check_keys(value)
-    elif isinstance(obj, list | tuple):
-        for value in cast(list[Any], obj):
-            _check_keys(value)
+    left: list[Any] = [obj]
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            for key in cast("dict[Any, Any]", value):
+                if not isinstance(key, str):
+                    raise TypeError(f"JSON key {key!r} of type {type(key).__name__}, expected text")
+            value = cast("dict[str, Any]", value).values()
+        elif not isinstance(value, list | tuple):
+            continue
+        left += [item for item in cast("list[Any]", value) if isinstance(item, _NESTING)]
