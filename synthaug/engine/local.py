@@ -138,6 +138,8 @@ def _report(output: Output, budget: float, *, resumed: bool) -> int:
     lost = sum(counts["rejected"].values()) + sum(counts["failed"].values())
     word = "was complete already" if resumed else "complete"
     print(f"{output.root}: {word}. {_counts(counts)}")
+    if output.read(manifest.SHEET) is not None:
+        print(f"  contact sheet: {output.root / manifest.SHEET}")
     if lost:
         print(f"  why: {output.root / manifest.REJECTED}")
     if lost > budget * counts["planned"]:
