@@ -161,9 +161,9 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _of_output(options: argparse.Namespace) -> int:
-    from synthaug.engine import local
+    from synthaug.engine import verify
 
-    return getattr(local, options.question)(options.out)
+    return getattr(verify, options.question)(options.out)
 
 
 def _describe(options: argparse.Namespace) -> int:

@@ -87,7 +87,10 @@ class Reader(ABC):
 class Stage(ABC):  # noqa: B024 - its children have the abstract methods
     """What Appearance, Geometry and Gate share. Two ancestors at most stand between a stage and ABC."""
 
-    scope: ClassVar[Scope] = "sample"
+    scope: Scope = "sample"
+    """Whose draw it is: each sample's own, one for all samples of a group, one for each object. An instance
+    may say otherwise than its class, so that a user can configure it."""
+
     place: ClassVar[Place] = "host"
     needs: ClassVar[tuple[str, ...]] = ()
     """Passes the stage reads; only these are copied for it, and the plan refuses input without them."""
@@ -113,6 +116,10 @@ class Appearance(Stage):
     renews_reference: ClassVar[bool] = False
     generative: ClassVar[bool] = False
     """Invents content; the plan refuses such a stage after the last gate."""
+
+    also_on_device: ClassVar[bool] = False
+    """For host stages: `paint` takes a torch tensor of B pictures as well, and gives the host's values within
+    1/255. Beside a device stage such a stage then runs on the device, and the pictures stay there."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
@@ -145,14 +152,19 @@ class Pointwise(Appearance):
     """
 
     @abstractmethod
-    def curve(self, values: np.ndarray, draw: Draw) -> np.ndarray:
-        """[N, 3] channel values in [0, 1] to [N, 3] new ones; the engine clips to [0, 1]."""
+    def curve(self, values: Any, draw: Draw) -> Any:
+        """[N, 3] channel values in [0, 1] to [N, 3] new ones; the engine clips to [0, 1].
+
+        A numpy array in, a numpy array out; under `also_on_device` a torch tensor likewise.
+        """
 
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
-        done = np.empty_like(images)
+        on_host = issubclass(type(images), np.ndarray)
+        done = np.empty_like(images) if on_host else images.clone()
         for image, draw, out in zip(images, draws, done, strict=True):
-            flat = np.ascontiguousarray(image.reshape(3, -1).T)
-            out[...] = np.clip(self.curve(flat, draw), 0.0, 1.0).T.reshape(image.shape)
+            flat = image.reshape(3, -1).T
+            values = np.ascontiguousarray(flat) if on_host else flat
+            out[...] = self.curve(values, draw).clip(0.0, 1.0).T.reshape(image.shape)
         return done
 
 

@@ -106,9 +106,35 @@ def check_appearance(stage: Appearance) -> None:
     assert np.array_equal(first, turned, equal_nan=True), "the order within the batch matters"
     other = paint(stage, [samples[0], samples[0], samples[0]], [draws[0]] * 3)
     assert np.array_equal(first[:1], other[:1], equal_nan=True), "batch-mates matter"
+    if stage.also_on_device:
+        check_also_on_device(stage, samples, draws, first)
     if stage.gives == "srgb":
         finite = first[np.isfinite(first)]
         assert finite.size == 0 or (finite.min() > -0.51 and finite.max() < 1.51), "sRGB values far outside [0, 1]"
+
+
+def check_also_on_device(
+    stage: Appearance, samples: Sequence[Sample], draws: Sequence[Draw], host: NDArray[np.float32]
+) -> None:
+    """A batch as a torch tensor gives what the host gave, within 1/255, whoever else is in the batch."""
+    import torch
+
+    assert stage.place == "host", "also_on_device is a word about host stages"
+
+    def painted(order: Sequence[int]) -> NDArray[np.float32]:
+        batch = torch.as_tensor(np.stack([planes(samples[i]) for i in order]))
+        views = [samples[i].labels.copy((*stage.needs, *stage.wants)) for i in order]
+        with torch.inference_mode():
+            done = stage.paint(batch, views, [draws[i] for i in order])
+        assert isinstance(done, torch.Tensor), f"paint returned {type(done).__name__} for a torch tensor"
+        return done.numpy()
+
+    together = painted(range(len(samples)))
+    apart = float(np.abs(together - host).max())
+    assert apart <= 1 / 255, f"the device's values differ from the host's by {255 * apart:.2f}/255"
+    assert np.array_equal(painted([1, 0, 0])[0], together[1]), (
+        "batch-mates or the place in the batch matter on a device"
+    )
 
 
 def check_geometry(stage: Geometry) -> None:

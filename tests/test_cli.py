@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from synthaug import __version__, cli
-from synthaug.engine import local
+from synthaug.engine import local, verify
 from synthaug.engine.configure import RunConfig
 from synthaug.errors import ConfigError, InputError, Interrupted
 
@@ -93,7 +93,7 @@ def test_control_characters_do_not_reach_the_terminal(
     def status(path: str) -> int:
         raise InputError(f"{path}: refused\n  - second")
 
-    monkeypatch.setattr(local, "status", status)
+    monkeypatch.setattr(verify, "status", status)
     assert cli.main(["status", "a\x1b[31m\r"]) == 2
     assert capsys.readouterr().err == "synthaug: a\\x1b[31m\\r: refused\n  - second\n"
 
@@ -105,11 +105,11 @@ def test_statuses_of_the_engine_are_handed_on(monkeypatch: pytest.MonkeyPatch) -
     def pressed_twice(path: str) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local, "verify", lambda path: 2 if path == "out" else 0)
+    monkeypatch.setattr(verify, "verify", lambda path: 2 if path == "out" else 0)
     assert cli.main(["verify", "out"]) == 2
-    monkeypatch.setattr(local, "verify", interrupted)
+    monkeypatch.setattr(verify, "verify", interrupted)
     assert cli.main(["verify", "out"]) == 75
-    monkeypatch.setattr(local, "verify", pressed_twice)
+    monkeypatch.setattr(verify, "verify", pressed_twice)
     assert cli.main(["verify", "out"]) == 130
 
 
@@ -117,7 +117,7 @@ def test_a_defect_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: str) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(local, "status", broken)
+    monkeypatch.setattr(verify, "status", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["status", "out"])
 

@@ -34,7 +34,16 @@ ORDER = (*GROUND, *ROOMS, *FRONT)
 NEIGHBOURS = ("render", "texture", "refine", "effects", "augment", "gate")
 """Rooms that do not import each other; `texture` may call `render`."""
 HEAVY = {
-    "torch": ("models/", "refine/img2img.py", "augment/", "engine/", "items.py", "loader.py", "testing.py"),
+    "torch": (
+        "models/",
+        "warp/device.py",
+        "refine/img2img.py",
+        "augment/",
+        "engine/",
+        "items.py",
+        "loader.py",
+        "testing.py",
+    ),
     "diffusers": ("models/",),
     "transformers": ("models/",),
     "albumentations": ("augment/bridge",),

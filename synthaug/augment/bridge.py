@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug import seeds
-from synthaug.augment import foreign, grid
+from synthaug.augment import foreign, grid, ranges
 from synthaug.augment.foreign import Params, Room
 from synthaug.contracts import Appearance, Draw, Geometry, Place
 from synthaug.errors import ConfigError
@@ -41,9 +41,11 @@ class AlbumentationsAppearance(Appearance):
     Args:
         transform: Class name, such as `RandomFog`; must derive from `ImageOnlyTransform`.
         params: Its own parameters by name, `p` (share of the samples, 0.5 by default there) included.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    def __init__(self, *, transform: str, params: Params | None = None) -> None:
+    def __init__(self, *, transform: str, params: Params | None = None, scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self._transform = _Albumentations(transform, params or {}, "appearance")
         self._transform.settle_type()
         foreign.refuse_movement(self._transform)
@@ -70,11 +72,13 @@ class AlbumentationsGeometry(Geometry):
         transform: Class name, such as `ElasticTransform`; must derive from `DualTransform`.
         params: Its own parameters by name, `p` (share of the samples) included; those that say how pixels
             are filled or interpolated are refused, because that is done here.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
 
-    def __init__(self, *, transform: str, params: Params | None = None) -> None:
+    def __init__(self, *, transform: str, params: Params | None = None, scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self._transform = _Albumentations(transform, params or {}, "geometry")
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
@@ -96,11 +100,13 @@ class KorniaAppearance(Appearance):
     Args:
         transform: Class name, such as `ColorJiggle`; must derive from `IntensityAugmentationBase2D`.
         params: Its own parameters by name, `p` (share of the samples) included.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     place: ClassVar[Place] = "device"
 
-    def __init__(self, *, transform: str, params: Params | None = None) -> None:
+    def __init__(self, *, transform: str, params: Params | None = None, scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self._transform = _Kornia(transform, params or {}, "appearance")
         foreign.refuse_movement(self._transform)
 
@@ -124,11 +130,13 @@ class KorniaGeometry(Geometry):
             be `RandomElasticTransform` or `RandomThinPlateSpline`.
         params: Its own parameters by name, `p` (share of the samples) included; those that say how pixels
             are filled or interpolated are refused, because that is done here.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
 
-    def __init__(self, *, transform: str, params: Params | None = None) -> None:
+    def __init__(self, *, transform: str, params: Params | None = None, scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self._transform = _Kornia(transform, params or {}, "geometry")
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:

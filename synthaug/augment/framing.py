@@ -23,11 +23,13 @@ class RandomCrop(Geometry):
     Args:
         height: Of the window, pixels, 1..16384.
         width: Of the window, pixels, 1..16384.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
 
-    def __init__(self, *, height: int, width: int) -> None:
+    def __init__(self, *, height: int, width: int, scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self.size = ranges.canvas(height, width)
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
@@ -59,6 +61,7 @@ class RandomResizedCrop(Geometry):
         width: Of the result, pixels, 1..16384.
         area: Range of the window's share of the picture, within [0.01, 1].
         aspect: Range of the window's width by height in pixels, within [0.1, 10]; drawn log-uniformly.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
@@ -70,7 +73,9 @@ class RandomResizedCrop(Geometry):
         width: int,
         area: Sequence[float] = (0.4, 1.0),
         aspect: Sequence[float] = (0.75, 1.3333),
+        scope: ranges.Shared = "sample",
     ) -> None:
+        self.scope = ranges.shared(scope)
         self.size = ranges.canvas(height, width)
         self.area = ranges.interval("area", area, 0.01, 1, "of the picture")
         self.aspect = ranges.interval("aspect", aspect, 0.1, 10, "(width by height)")
@@ -104,11 +109,14 @@ class Resize(Geometry):
         width: Of the result, pixels, 1..16384.
         fit: `stretch` changes the aspect; `pad` keeps it and leaves empty borders (a letterbox); `crop`
             keeps it and cuts what stands over, centred.
+        scope: `group`: all frames of a sequence move alike, so `flow` survives; `sample` says that they need not
+            (they do all the same while their sizes are equal: nothing is drawn).
     """
 
     sees_instances = False
 
-    def __init__(self, *, height: int, width: int, fit: Fit = "stretch") -> None:
+    def __init__(self, *, height: int, width: int, fit: Fit = "stretch", scope: ranges.Shared = "group") -> None:
+        self.scope = ranges.shared(scope)
         self.size = ranges.canvas(height, width)
         if fit not in get_args(Fit):
             raise ConfigError(f"fit is {fit!r}, expected one of {', '.join(get_args(Fit))}")

@@ -24,11 +24,13 @@ class Flip(Geometry):
     Args:
         horizontal: Probability in [0, 1] of a mirror left to right.
         vertical: Probability in [0, 1] of a mirror top to bottom.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
 
-    def __init__(self, *, horizontal: float = 0.5, vertical: float = 0.0) -> None:
+    def __init__(self, *, horizontal: float = 0.5, vertical: float = 0.0, scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self.horizontal = ranges.probability("horizontal", horizontal)
         self.vertical = ranges.probability("vertical", vertical)
 
@@ -51,11 +53,13 @@ class Rotate90(Geometry):
 
     Args:
         turns: Quarter turns clockwise to choose from, whole numbers 0..3, not empty.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
 
-    def __init__(self, *, turns: Sequence[int] = (0, 1, 2, 3)) -> None:
+    def __init__(self, *, turns: Sequence[int] = (0, 1, 2, 3), scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         if isinstance(turns, str) or not turns or any(t not in (0, 1, 2, 3) for t in turns):
             raise ConfigError(f"turns is {turns!r}, expected a list of whole numbers within [0, 3] quarter turns")
         self.turns = tuple(int(t) for t in turns)
@@ -86,6 +90,7 @@ class Affine(Geometry):
         translate_x: Range as a share of the width within [-1, 1]; right positive.
         translate_y: Range as a share of the height within [-1, 1]; down positive.
         probability: Share of the samples that are moved, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
@@ -100,7 +105,9 @@ class Affine(Geometry):
         translate_x: Sequence[float] = (-0.05, 0.05),
         translate_y: Sequence[float] = (-0.05, 0.05),
         probability: float = 1.0,
+        scope: ranges.Shared = "sample",
     ) -> None:
+        self.scope = ranges.shared(scope)
         self.rotation = ranges.interval("rotation", rotation, -180, 180, "degrees")
         self.scale = ranges.interval("scale", scale, 0.1, 10, "(magnification)")
         self.shear_x = ranges.interval("shear_x", shear_x, -40, 40, "degrees")
@@ -140,11 +147,15 @@ class Perspective(Geometry):
         cover: Corners of the view move inwards only, so that the canvas stays filled; else they move both
             ways and empty borders appear.
         probability: Share of the samples that are moved, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     sees_instances = False
 
-    def __init__(self, *, jitter: float = 0.08, cover: bool = True, probability: float = 1.0) -> None:
+    def __init__(
+        self, *, jitter: float = 0.08, cover: bool = True, probability: float = 1.0, scope: ranges.Shared = "sample"
+    ) -> None:
+        self.scope = ranges.shared(scope)
         self.jitter = ranges.number("jitter", jitter, 0, 0.24, "of the side")
         self.cover = bool(cover)
         self.probability = ranges.probability("probability", probability)

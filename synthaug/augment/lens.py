@@ -29,6 +29,8 @@ class LensDistortion(Geometry):
         k1: Range of the first coefficient within [-0.5, 0.5]; negative is a barrel, positive a cushion.
         k2: Range of the second coefficient within [-0.25, 0.25].
         probability: Share of the samples that are bent, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene);
+            for `flow` to stay true, they must have been taken with the same camera and at the same size.
     """
 
     sees_instances = False
@@ -39,7 +41,9 @@ class LensDistortion(Geometry):
         k1: Sequence[float] = (-0.15, 0.05),
         k2: Sequence[float] = (-0.02, 0.02),
         probability: float = 1.0,
+        scope: ranges.Shared = "sample",
     ) -> None:
+        self.scope = ranges.shared(scope)
         self.k1 = ranges.interval("k1", k1, -0.5, 0.5, "(no unit)")
         self.k2 = ranges.interval("k2", k2, -0.25, 0.25, "(no unit)")
         self.probability = ranges.probability("probability", probability)

@@ -1,6 +1,7 @@
 """Colour, noise, blur and compression on the host: what a camera and its files do to a picture.
 
-All stages take and give sRGB in [0, 1] and move nothing.
+All stages take and give sRGB in [0, 1] and move nothing. Those that are `also_on_device` hand a torch tensor to
+their twin in `photometric_torch`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ from synthaug.labels import Labels
 Float32 = NDArray[np.float32]
 
 
+def _twins() -> Any:
+    """The same stages in torch; asked for only by who holds a tensor, so that the host never imports torch."""
+    from synthaug.augment import photometric_torch
+
+    return photometric_torch
+
+
 class HueSaturation(Appearance):
     """Turns hues and scales saturation by one 3x3 matrix, which keeps luma (ITU-R BT.601) as it is.
 
@@ -33,7 +41,10 @@ class HueSaturation(Appearance):
         hue: Range of the turn in degrees within [-180, 180].
         saturation: Range of the factor within [0, 4]; 0 is grey, 1 changes nothing.
         probability: Share of the samples that are changed, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
+
+    also_on_device = True
 
     def __init__(
         self,
@@ -41,7 +52,9 @@ class HueSaturation(Appearance):
         hue: Sequence[float] = (-12.0, 12.0),
         saturation: Sequence[float] = (0.7, 1.3),
         probability: float = 1.0,
+        scope: ranges.Shared = "sample",
     ) -> None:
+        self.scope = ranges.shared(scope)
         self.hue = ranges.interval("hue", hue, -180, 180, "degrees")
         self.saturation = ranges.interval("saturation", saturation, 0, 4, "(factor)")
         self.probability = ranges.probability("probability", probability)
@@ -54,6 +67,8 @@ class HueSaturation(Appearance):
         }
 
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
+        if not isinstance(images, np.ndarray):
+            return _twins().hue_saturation(images, draws)
         for image, draw in zip(images, draws, strict=True):
             if draw["apply"]:
                 image[...] = _mixed(image, hue_matrix(draw["hue"], draw["saturation"]))
@@ -92,7 +107,11 @@ class GaussianNoise(Appearance):
         sigma: Range of the standard deviation as a share of full scale, within [0, 0.5].
         shot: Range of the standard deviation that full scale adds, within [0, 0.5].
         probability: Share of the samples that are changed, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene);
+            the noise is then the same in all of them, as the fixed pattern of a sensor is.
     """
+
+    also_on_device = True
 
     def __init__(
         self,
@@ -100,7 +119,9 @@ class GaussianNoise(Appearance):
         sigma: Sequence[float] = (0.005, 0.03),
         shot: Sequence[float] = (0.0, 0.0),
         probability: float = 1.0,
+        scope: ranges.Shared = "sample",
     ) -> None:
+        self.scope = ranges.shared(scope)
         self.sigma = ranges.interval("sigma", sigma, 0, 0.5, "of full scale")
         self.shot = ranges.interval("shot", shot, 0, 0.5, "of full scale")
         self.probability = ranges.probability("probability", probability)
@@ -114,6 +135,8 @@ class GaussianNoise(Appearance):
         }
 
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
+        if not isinstance(images, np.ndarray):
+            return _twins().gaussian_noise(images, draws)
         for image, draw in zip(images, draws, strict=True):
             if not draw["apply"]:
                 continue
@@ -154,9 +177,15 @@ class GaussianBlur(Appearance):
     Args:
         sigma: Range of the standard deviation in pixels within [0, 20]; below 0.1 nothing changes.
         probability: Share of the samples that are changed, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    def __init__(self, *, sigma: Sequence[float] = (0.3, 1.5), probability: float = 1.0) -> None:
+    also_on_device = True
+
+    def __init__(
+        self, *, sigma: Sequence[float] = (0.3, 1.5), probability: float = 1.0, scope: ranges.Shared = "sample"
+    ) -> None:
+        self.scope = ranges.shared(scope)
         self.sigma = ranges.interval("sigma", sigma, 0, 20, "pixels")
         self.probability = ranges.probability("probability", probability)
 
@@ -164,6 +193,8 @@ class GaussianBlur(Appearance):
         return {"apply": ranges.applies(rng, self.probability), "sigma": ranges.uniform(rng, self.sigma)}
 
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
+        if not isinstance(images, np.ndarray):
+            return _twins().gaussian_blur(images, draws)
         for image, draw in zip(images, draws, strict=True):
             if draw["apply"] and draw["sigma"] >= 0.1:
                 for plane in image:
@@ -184,7 +215,10 @@ class Sharpen(Appearance):
         amount: Range of the gain of the detail within [0, 5].
         sigma: Range of the blur's standard deviation in pixels within [0.1, 20].
         probability: Share of the samples that are changed, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
+
+    also_on_device = True
 
     def __init__(
         self,
@@ -192,7 +226,9 @@ class Sharpen(Appearance):
         amount: Sequence[float] = (0.2, 0.8),
         sigma: Sequence[float] = (0.5, 1.5),
         probability: float = 1.0,
+        scope: ranges.Shared = "sample",
     ) -> None:
+        self.scope = ranges.shared(scope)
         self.amount = ranges.interval("amount", amount, 0, 5, "(gain)")
         self.sigma = ranges.interval("sigma", sigma, 0.1, 20, "pixels")
         self.probability = ranges.probability("probability", probability)
@@ -205,6 +241,8 @@ class Sharpen(Appearance):
         }
 
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
+        if not isinstance(images, np.ndarray):
+            return _twins().sharpen(images, draws)
         for image, draw in zip(images, draws, strict=True):
             if draw["apply"]:
                 for plane in image:
@@ -220,9 +258,13 @@ class JpegArtifacts(Appearance):
     Args:
         quality: Range of the quality, whole numbers within [1, 100].
         probability: Share of the samples that are changed, in [0, 1].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    def __init__(self, *, quality: Sequence[int] = (40, 95), probability: float = 1.0) -> None:
+    def __init__(
+        self, *, quality: Sequence[int] = (40, 95), probability: float = 1.0, scope: ranges.Shared = "sample"
+    ) -> None:
+        self.scope = ranges.shared(scope)
         low, high = ranges.interval("quality", quality, 1, 100, "(JPEG quality)")
         self.quality = round(low), round(high)
         self.probability = ranges.probability("probability", probability)

@@ -6,6 +6,7 @@ Values are sRGB in [0, 1], as a camera's own controls act on them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,10 @@ class BrightnessContrast(Pointwise):
         brightness: Range of the shift, as a share of full scale, within [-1, 1].
         contrast: Range of the gain within [0, 4]; 1 changes nothing.
         pivot: Value in [0, 1] that the contrast leaves where it is.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
+
+    also_on_device = True
 
     def __init__(
         self,
@@ -29,7 +33,9 @@ class BrightnessContrast(Pointwise):
         brightness: Sequence[float] = (-0.15, 0.15),
         contrast: Sequence[float] = (0.8, 1.2),
         pivot: float = 0.5,
+        scope: ranges.Shared = "sample",
     ) -> None:
+        self.scope = ranges.shared(scope)
         self.brightness = ranges.interval("brightness", brightness, -1, 1, "of full scale")
         self.contrast = ranges.interval("contrast", contrast, 0, 4, "(gain)")
         self.pivot = ranges.number("pivot", pivot, 0, 1, "of full scale")
@@ -40,9 +46,9 @@ class BrightnessContrast(Pointwise):
             "contrast": ranges.uniform(rng, self.contrast),
         }
 
-    def curve(self, values: np.ndarray, draw: Draw) -> np.ndarray:
+    def curve(self, values: Any, draw: Draw) -> Any:
         offset = self.pivot * (1 - draw["contrast"]) + draw["brightness"]
-        return values * np.float32(draw["contrast"]) + np.float32(offset)
+        return values * draw["contrast"] + offset
 
 
 class Gamma(Pointwise):
@@ -50,16 +56,20 @@ class Gamma(Pointwise):
 
     Args:
         gamma: Range of the exponent within [0.1, 10]; drawn log-uniformly.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    def __init__(self, *, gamma: Sequence[float] = (0.8, 1.25)) -> None:
+    also_on_device = True
+
+    def __init__(self, *, gamma: Sequence[float] = (0.8, 1.25), scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self.gamma = ranges.interval("gamma", gamma, 0.1, 10, "(exponent)")
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
         return {"gamma": ranges.log_uniform(rng, self.gamma)}
 
-    def curve(self, values: np.ndarray, draw: Draw) -> np.ndarray:
-        return np.power(values, np.float32(draw["gamma"]))
+    def curve(self, values: Any, draw: Draw) -> Any:
+        return values ** draw["gamma"]
 
 
 class ColourBalance(Pointwise):
@@ -68,17 +78,21 @@ class ColourBalance(Pointwise):
     Args:
         gain: Range of each gain within [0.1, 4]; drawn log-uniformly, then divided by their geometric
             mean, so that brightness stays about what it was.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    def __init__(self, *, gain: Sequence[float] = (0.9, 1.1)) -> None:
+    also_on_device = True
+
+    def __init__(self, *, gain: Sequence[float] = (0.9, 1.1), scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self.gain = ranges.interval("gain", gain, 0.1, 4, "(gain)")
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
         gains = np.array([ranges.log_uniform(rng, self.gain) for _ in range(3)])
         return {"gains": [float(g) for g in gains / np.exp(np.log(gains).mean())]}
 
-    def curve(self, values: np.ndarray, draw: Draw) -> np.ndarray:
-        return values * np.asarray(draw["gains"], dtype=np.float32)
+    def curve(self, values: Any, draw: Draw) -> Any:
+        return values * _row(draw["gains"], values)
 
 
 class ToneCurve(Pointwise):
@@ -90,9 +104,13 @@ class ToneCurve(Pointwise):
     Args:
         strength: Largest |s| and |b|, within [0, 0.5].
         per_channel: Whether each channel gets a curve of its own, which tints shadows and lights.
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    def __init__(self, *, strength: float = 0.25, per_channel: bool = False) -> None:
+    also_on_device = True
+
+    def __init__(self, *, strength: float = 0.25, per_channel: bool = False, scope: ranges.Shared = "sample") -> None:
+        self.scope = ranges.shared(scope)
         self.strength = ranges.number("strength", strength, 0, 0.5, "(slope)")
         self.per_channel = bool(per_channel)
 
@@ -102,7 +120,16 @@ class ToneCurve(Pointwise):
             bends[1:] = bends[0]
         return {"s": [float(v) for v in bends[:, 0]], "bow": [float(v) for v in bends[:, 1]]}
 
-    def curve(self, values: np.ndarray, draw: Draw) -> np.ndarray:
-        pi = np.float32(np.pi)
-        s, bow = np.asarray(draw["s"], dtype=np.float32), np.asarray(draw["bow"], dtype=np.float32)
-        return values + s * np.sin(2 * pi * values) / (2 * pi) + bow * np.sin(pi * values) / pi
+    def curve(self, values: Any, draw: Draw) -> Any:
+        turn = 2 * np.pi
+        s, bow = _row(draw["s"], values), _row(draw["bow"], values)
+        return values + _sine(values * turn) * s / turn + _sine(values * np.pi) * bow / np.pi
+
+
+def _row(numbers: Sequence[float], values: Any) -> Any:
+    """Three numbers for the three channels, of the kind and on the device of `values`."""
+    return np.asarray(numbers, dtype=np.float32) if isinstance(values, np.ndarray) else values.new_tensor(numbers)
+
+
+def _sine(values: Any) -> Any:
+    return np.sin(values) if isinstance(values, np.ndarray) else values.sin()

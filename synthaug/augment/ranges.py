@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from synthaug.errors import ConfigError
 from synthaug.labels import Size
 
 Interval = tuple[float, float]
+Shared = Literal["sample", "group"]
+"""Who has one draw in common: a sample has its own, or all samples of a group have the same."""
 
 
 def interval(name: str, value: object, low: float, high: float, unit: str) -> Interval:
@@ -38,6 +41,14 @@ def number(name: str, value: object, low: float, high: float, unit: str) -> floa
 def probability(name: str, value: object) -> float:
     """A share of the samples in [0, 1]; `ConfigError` otherwise."""
     return number(name, value, 0.0, 1.0, "(a probability)")
+
+
+def shared(value: object) -> Shared:
+    """The scope of a stage's draws; `ConfigError` for anything but `sample` and `group`."""
+    for choice in get_args(Shared):
+        if value == choice:
+            return choice
+    raise ConfigError(f"scope is {value!r}, expected one of {', '.join(get_args(Shared))}")
 
 
 def canvas(height: object, width: object) -> Size:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from synthaug.augment import ranges
 from synthaug.contracts import Appearance, Draw
 from synthaug.errors import ConfigError
 from synthaug.labels import Labels
@@ -25,12 +26,21 @@ class ToneMap(Appearance):
         key: Grey to which the log-average goes, linear, in (0, 1].
         white: Smallest luminance that becomes white, in multiples of the exposed scale, at least 0.1.
         exposure: Stops added, drawn from this range, within [-10, 10].
+        scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
     takes = "linear"
     gives = "srgb"
 
-    def __init__(self, *, key: float = 0.18, white: float = 4.0, exposure: tuple[float, float] = (0.0, 0.0)) -> None:
+    def __init__(
+        self,
+        *,
+        key: float = 0.18,
+        white: float = 4.0,
+        exposure: tuple[float, float] = (0.0, 0.0),
+        scope: ranges.Shared = "sample",
+    ) -> None:
+        self.scope = ranges.shared(scope)
         if not 0 < key <= 1:
             raise ConfigError(f"key={key}: expected a linear grey in (0, 1]")
         if not white >= 0.1:

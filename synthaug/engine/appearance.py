@@ -49,13 +49,18 @@ def seen_by(stage: Stage, labels: Labels) -> Labels:
 
 
 def drawn(slot: Slot, work: Work, labels: Labels, seed: int) -> Draw:
-    """The draw of a stage for one sample; under scope `object`, one draw by object id."""
+    """The draw of a stage for one sample; under scope `object`, one draw by object id.
+
+    A group moves as one: its motion does not depend on the attempt, for a frame that is repaired alone must not
+    leave the others, whose `flow` counts on it. Its look does, or a repair would change nothing.
+    """
     stage, entry = slot.stage, work.entry
     assert isinstance(stage, Appearance | Geometry)
     if stage.scope != "object":
         scope_id = entry.group if stage.scope == "group" else entry.source
-        rng = seeds.generator(seed, scope_id, entry.variant, slot.name, work.attempt)
-        return stage.draw(rng, labels, work.attempt)
+        as_one = stage.scope == "group" and isinstance(stage, Geometry)
+        attempt = 0 if as_one else work.attempt
+        return stage.draw(seeds.generator(seed, scope_id, entry.variant, slot.name, attempt), labels, attempt)
     draws: Draw = {}
     for instance in labels.instances:
         object_id = instance.object_id or f"{entry.source}#{instance.id}"
@@ -104,48 +109,7 @@ def paint_table(slots: Sequence[Slot], work: Work, seed: int, *, last: bool) -> 
         painted: Array = cv2.LUT(pixels, rounded_table[:, 0] if grey else rounded_table[None])
     else:
         painted = np.stack([table[:, c][pixels[..., c]] for c in range(3)], axis=-1)
-    return _repainted(work, Picture(painted), tuple(steps), renews=False)
-
-
-def paint_device(
-    slots: Sequence[Slot], batch: Sequence[Work], length: int, device: str, seed: int
-) -> Sequence[Work | Rejected]:
-    """A row of device stages on one micro-batch of fixed length; the tail is padded and thrown away."""
-    import torch
-
-    padded = [*batch, *(batch[0] for _ in range(length - len(batch)))]
-    alive: list[Work | Rejected] = list(padded)
-    planes = np.concatenate([to_planes(w.sample.image, _takes(slots[0])) for w in padded])
-    images = torch.as_tensor(planes, device=device)
-    space = _takes(slots[0])
-    for slot in slots:
-        stage = slot.stage
-        assert isinstance(stage, Appearance)
-        if stage.takes != space:
-            raise SynthaugError(f"slot {slot.name} takes {stage.takes}, the stage before it gives {space}")
-        labels = [seen_by(stage, w.sample.labels) for w in padded]
-        draws = [drawn(slot, w, view, seed) for w, view in zip(padded, labels, strict=True)]
-        with torch.inference_mode():
-            painted = stage.paint(images, [seen_by(stage, w.sample.labels) for w in padded], draws)
-        images, space = (painted.images if isinstance(painted, Painted) else painted), stage.gives
-        host = images.detach().to("cpu", torch.float32).numpy()
-        reasons = painted.reasons if isinstance(painted, Painted) else ("",) * length
-        for i, (work, draw) in enumerate(zip(alive, draws, strict=True)):
-            if isinstance(work, Work):
-                alive[i] = _guarded(slot, work, draw, host[i], reasons[i])
-    return alive[: len(batch)]
-
-
-def _guarded(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str) -> Work | Rejected:
-    try:
-        return finish(slot, work, draw, planes, reason)
-    except Rejected as rejected:
-        return rejected
-
-
-def _takes(slot: Slot) -> Space:
-    assert isinstance(slot.stage, Appearance)
-    return slot.stage.takes
+    return repainted(work, Picture(painted), tuple(steps), renews=False)
 
 
 def unpack(slot: Slot, painted: Any, count: int) -> list[tuple[Array, str]]:
@@ -164,23 +128,38 @@ def finish(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str) -> Wo
     """
     stage = slot.stage
     assert isinstance(stage, Appearance)
-    where = {"sample_id": work.entry.id, "slot": slot.name}
-    if reason:
-        raise Rejected(reason, f"{type(stage).__name__} refused its own result", **where)
-    expected = (3, *work.sample.image.size)
-    if planes.shape != expected:
-        raise Rejected("size", f"stage returned {planes.shape}, expected {expected}; a stage may not resize", **where)
-    if not np.isfinite(planes).all():
-        bad = int(planes.size - np.isfinite(planes).sum())
-        raise Rejected("nonfinite", f"{bad} of {planes.size} values are not finite", **where)
+    bad = planes.size - int(np.count_nonzero(np.isfinite(planes)))
+    objection = refusal(slot, work, reason, planes.shape, bad)
+    if objection is not None:
+        raise objection
     pixels = cv2.merge([np.ascontiguousarray(plane, dtype=np.float32) for plane in planes])
     if stage.gives == "srgb":
         np.clip(pixels, 0.0, 1.0, out=pixels)
     step = Step(slot.name, type(stage).__name__, work.attempt, draw)
-    return _repainted(work, Picture(pixels, stage.gives), (step,), renews=stage.renews_reference)
+    return repainted(work, Picture(pixels, stage.gives), (step,), renews=stage.renews_reference)
 
 
-def _repainted(work: Work, picture: Picture, steps: tuple[Step, ...], *, renews: bool) -> Work:
+def refusal(slot: Slot, work: Work, reason: str, shape: Sequence[int], bad: int) -> Rejected | None:
+    """Why what a stage made of one picture cannot stand; None where it can.
+
+    Args:
+        reason: The stage's own word.
+        shape: Of the planes that it returned.
+        bad: How many of their values are not finite.
+    """
+    where = {"sample_id": work.entry.id, "slot": slot.name}
+    expected = (3, *work.sample.image.size)
+    if reason:
+        return Rejected(reason, f"{type(slot.stage).__name__} refused its own result", **where)
+    if tuple(shape) != expected:
+        return Rejected("size", f"stage returned {tuple(shape)}, expected {expected}; a stage may not resize", **where)
+    if bad:
+        return Rejected("nonfinite", f"{bad} of {np.prod(expected)} values are not finite", **where)
+    return None
+
+
+def repainted(work: Work, picture: Picture, steps: tuple[Step, ...], *, renews: bool) -> Work:
+    """The next state of a sample: its new picture, what was done in the trail, and `albedo` stale."""
     sample = work.sample
     stale = sample.stale | ({"albedo"} & set(sample.labels.passes))
     reference = picture if renews else sample.reference

@@ -7,19 +7,20 @@ Nothing here depends on which batch-mates survive: a missing one is padding.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from itertools import groupby, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synthaug.contracts import Gate, Geometry, Pointwise, Verdict
-from synthaug.engine import appearance
+from synthaug.contracts import Gate, Geometry, Verdict
+from synthaug.engine import appearance, rows
 from synthaug.engine.appearance import Work
+from synthaug.engine.device_row import paint_device
 from synthaug.engine.pipeline import Bracket, Slot
+from synthaug.engine.rows import Row
 from synthaug.engine.workers import Failed
 from synthaug.errors import Rejected, SynthaugError
 from synthaug.labels import Labels
@@ -66,11 +67,10 @@ def run(
     A `Rejected` of a stage or gate stands for this attempt; whether there is another is the caller's.
     """
     outcomes: list[Outcome] = list(batch if begun is None else begun)
-    rows = list(segments(bracket.stages))
-    for index, row in enumerate(rows):
-        if begun is not None and index < len(prefix(bracket)):
-            continue
-        outcomes = _segment(row, outcomes, settings, last=index == len(rows) - 1)
+    cut = rows.rows(bracket.stages, settings.device)
+    first = 0 if begun is None else len(rows.prefix(bracket.stages, settings.device))
+    for index, row in enumerate(cut[first:], start=first):
+        outcomes = _row(row, outcomes, settings, last=index == len(cut) - 1)
     outcomes = _each(lambda w: replace(w, sample=appearance.rounded(w.sample, hdr=settings.hdr)), outcomes, settings)
     for gate in bracket.gates:
         outcomes = _gate(gate, outcomes, settings)
@@ -80,55 +80,34 @@ def run(
 def run_prefix(bracket: Bracket, batch: Sequence[Work], settings: Settings) -> list[Outcome]:
     """Only the stages before the first device stage: the part that a loader's worker can do."""
     outcomes: list[Outcome] = list(batch)
-    for row in prefix(bracket):
-        outcomes = _segment(row, outcomes, settings, last=False)
+    for row in rows.prefix(bracket.stages, settings.device):
+        outcomes = _row(row, outcomes, settings, last=False)
     return outcomes
 
 
-def prefix(bracket: Bracket) -> list[tuple[Slot, ...]]:
-    """The segments before the first device stage."""
-    return list(takewhile(lambda row: row[0].stage.place == "host", segments(bracket.stages)))
+def _row(row: Row, outcomes: list[Outcome], settings: Settings, *, last: bool) -> list[Outcome]:
+    if row.kind == "geometry":
+        return _each(lambda w: moved(row.slots, w, settings), outcomes, settings)
+    if row.kind == "device":
+        return _device(row.slots, outcomes, settings, last=last)
+    return _each(lambda w: _painted(row, w, settings, last=last), outcomes, settings)
 
 
-def segments(slots: Sequence[Slot]) -> Iterator[tuple[Slot, ...]]:
-    """Neighbouring slots that execute together: geometries, device stages, pointwise rows, single host stages."""
-
-    def kind(item: tuple[int, Slot]) -> object:
-        index, slot = item
-        if isinstance(slot.stage, Geometry):
-            return "geometry"
-        if slot.stage.place == "device":
-            return "device"
-        return "pointwise" if isinstance(slot.stage, Pointwise) else index
-
-    for _, members in groupby(enumerate(slots), key=kind):
-        yield tuple(slot for _, slot in members)
-
-
-def _segment(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings, *, last: bool) -> list[Outcome]:
-    first = slots[0].stage
-    if isinstance(first, Geometry):
-        return _each(lambda w: moved(slots, w, settings), outcomes, settings)
-    if first.place == "device":
-        return _device(slots, outcomes, settings)
-    return _each(lambda w: _painted(slots, w, settings, last=last), outcomes, settings)
-
-
-def _painted(slots: tuple[Slot, ...], work: Work, settings: Settings, *, last: bool) -> Work:
-    if isinstance(slots[0].stage, Pointwise) and work.sample.image.pixels.dtype == np.uint8:
-        return appearance.paint_table(slots, work, settings.seed, last=last)
-    for slot in slots:
+def _painted(row: Row, work: Work, settings: Settings, *, last: bool) -> Work:
+    if row.kind == "pointwise" and work.sample.image.pixels.dtype == np.uint8:
+        return appearance.paint_table(row.slots, work, settings.seed, last=last)
+    for slot in row.slots:
         work = appearance.paint_host(slot, work, settings.seed)
     return work
 
 
-def _device(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings) -> list[Outcome]:
+def _device(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings, *, last: bool) -> list[Outcome]:
     alive = [o for o in outcomes if isinstance(o, Work)]
     if not alive:
         return outcomes
 
     def compute() -> Sequence[Outcome]:
-        return appearance.paint_device(slots, alive, settings.micro_batch, settings.device, settings.seed)
+        return paint_device(slots, alive, settings.micro_batch, settings.device, settings.seed, last=last)
 
     done = iter(_on_device(compute, slots, alive, settings))
     return [next(done) if isinstance(o, Work) else o for o in outcomes]

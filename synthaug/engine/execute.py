@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug.contracts import DatasetInfo
+from synthaug.engine import memory
 from synthaug.engine.bracket import Settings
 from synthaug.engine.finalise import sheet_ids
 from synthaug.engine.job import Job
@@ -47,6 +48,7 @@ def execute(
         SynthaugError: The run cannot go on; what was published is whole.
     """
     made, engine, settings = task.plan, task.config.engine, task.config.settings
+    memory.keep_freed()
     job.pipeline.load(job.device)
     reads = ReadPool(job.reader_spec(made), int(engine["workers"]), float(engine["deadline"]))
     turn = threading.Lock()

@@ -42,7 +42,7 @@ def finalise(output: Output, plan: Plan, writer: Writer, dataset: DatasetInfo) -
             staging.write(manifest.SHEET, png.encode(sheet.sheet([png.decode(data) for data in panels])))
         staging.commit(
             manifest.COMPLETE,
-            lambda files: manifest.to_bytes(
+            lambda files: manifest.sealed_bytes(
                 {
                     "format": manifest.FORMAT,
                     "plan": plan.digest,

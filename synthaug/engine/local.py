@@ -1,4 +1,4 @@
-"""A run on this machine: lock, plan, shards that are not done yet, finalise. And status, verify, preview.
+"""A run on this machine: lock, plan, shards that are not done yet, finalise.
 
 Exit status: 0 complete; 2 refused; 3 complete, but over the reject budget; 75 interrupted, the same command
 goes on; 130 at a second Ctrl-C.
@@ -11,8 +11,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Generator, Mapping
-from pathlib import Path
+from collections.abc import Generator
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +21,15 @@ from synthaug.engine.execute import Task, execute
 from synthaug.engine.finalise import finalise
 from synthaug.engine.job import STAMPS, Job, known_hashes, open_job, stamps_of
 from synthaug.engine.lock import RunLock
-from synthaug.engine.plan import FORMAT, Plan, Shard
+from synthaug.engine.plan import Plan, Shard
 from synthaug.engine.progress import Progress
 from synthaug.engine.publish import Output
-from synthaug.errors import ConfigError, InputError
+from synthaug.engine.verify import counted, stored_plan
 
 if TYPE_CHECKING:
     from synthaug.engine.configure import RunConfig
 
-COMPLETE, REFUSED, OVER_BUDGET, INTERRUPTED = 0, 2, 3, 75
+COMPLETE, OVER_BUDGET = 0, 3
 
 
 def run(config: RunConfig) -> int:
@@ -63,10 +62,10 @@ def run(config: RunConfig) -> int:
 
 def _settled_plan(job: Job, output: Output) -> Plan:
     """The plan; the stored one must say the same, or the run is refused."""
-    stored = _stored_plan(output)
+    stored = stored_plan(output)
     made = job.plan(known_hashes(output, job.reader))
     if stored is None:
-        output.publish_file(manifest.PLAN, manifest.to_bytes(made.to_json()))
+        output.publish_file(manifest.PLAN, manifest.sealed_bytes(made.to_json()))
     else:
         allow = bool(job.config.engine["allow_env_change"])
         identity.refuse_other_identity(stored["identity"], _as_json(made.identity), str(output.root), allow)
@@ -78,23 +77,6 @@ def _settled_plan(job: Job, output: Output) -> Plan:
 def _as_json(value: Any) -> Any:
     """As it reads after a round trip through JSON (tuples become lists)."""
     return json.loads(json.dumps(value))
-
-
-def _stored_plan(output: Output) -> dict[str, Any] | None:
-    data = output.read(manifest.PLAN)
-    if data is None:
-        return None
-    try:
-        stored = json.loads(data)
-        fits = stored["format"] == FORMAT
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{output.root / manifest.PLAN} is damaged ({error}); no shard was touched. Restore it from a backup, "
-            "or use another write.root"
-        ) from error
-    if not fits:
-        raise ConfigError(f"{manifest.PLAN} has format {stored['format']}, this version of synthaug reads {FORMAT}")
-    return stored
 
 
 def unfinished(output: Output, made: Plan, *, full: bool = True) -> list[Shard]:
@@ -122,11 +104,8 @@ def _complete(output: Output, made: Plan) -> bool:
     data = output.read(manifest.COMPLETE)
     if data is None:
         return False
-    try:
-        found: dict[str, Any] = json.loads(data)
-    except ValueError:
-        found = {}
-    if found.get("plan") == made.digest and not manifest.damaged(output, found):
+    found = manifest.intact(data)
+    if found is not None and found["plan"] == made.digest and not manifest.damaged(output, found):
         return True
     output.remove(manifest.COMPLETE)
     return False
@@ -137,7 +116,7 @@ def _report(output: Output, budget: float, *, resumed: bool) -> int:
     counts = found["totals"]
     lost = sum(counts["rejected"].values()) + sum(counts["failed"].values())
     word = "was complete already" if resumed else "complete"
-    print(f"{output.root}: {word}. {_counts(counts)}")
+    print(f"{output.root}: {word}. {counted(counts)}")
     if output.read(manifest.SHEET) is not None:
         print(f"  contact sheet: {output.root / manifest.SHEET}")
     if lost:
@@ -146,17 +125,6 @@ def _report(output: Output, budget: float, *, resumed: bool) -> int:
         print(f"  {lost} of {counts['planned']} samples are missing, over max_reject_ratio={budget:g}: exit status 3")
         return OVER_BUDGET
     return COMPLETE
-
-
-def _counts(counts: Mapping[str, Any]) -> str:
-    def reasons(of: Mapping[str, int]) -> str:
-        listed = ", ".join(f"{reason} {n}" for reason, n in of.items())
-        return f"{sum(of.values())}" + (f" ({listed})" if listed else "")
-
-    return (
-        f"planned {counts['planned']} = written {counts['written']} + rejected {reasons(counts['rejected'])} "
-        f"+ failed {reasons(counts['failed'])}"
-    )
 
 
 def _count(made: Plan, todo: list[Shard]) -> int:
@@ -182,67 +150,3 @@ def _stopping() -> Generator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def status(path: str) -> int:
-    """Prints what is there of a dataset; 0 complete, 75 incomplete."""
-    output, stored = _existing(path)
-    planned = [shard["name"] for shard in stored["shards"]]
-    found = [m for name in planned if (m := manifest.read_shard(output, name)) is not None]
-    total = sum(len(shard["entries"]) for shard in stored["shards"])
-    counts = manifest.totals(found).to_json()
-    complete = output.read(manifest.COMPLETE) is not None
-    print(f"{output.root}: {'complete' if complete else 'incomplete'}, {len(found)} of {len(planned)} shards")
-    print(f"  of {total} samples: {_counts(counts)}, still to do {total - counts['planned']}")
-    return COMPLETE if complete else INTERRUPTED
-
-
-def verify(path: str) -> int:
-    """Hashes every published file again; 0 whole and complete, 75 whole so far, 2 damaged (files listed)."""
-    output, stored = _existing(path)
-    bad: list[str] = []
-    done = files = 0
-    for shard in stored["shards"]:
-        name = manifest.shard_name(shard["name"])
-        found = manifest.read_shard(output, shard["name"])
-        if found is None:
-            if output.read(name) is not None:
-                bad.append(name)
-            continue
-        done += 1
-        files += len(found["files"])
-        bad += manifest.damaged(output, found)
-    final = output.read(manifest.COMPLETE)
-    complete = final is not None and done == len(stored["shards"])
-    if final is not None:
-        bad += _verify_final(output, final)
-    for name in bad:
-        print(f"damaged: {name}")
-    state = "damaged" if bad else "whole and complete" if complete else "whole so far, incomplete"
-    print(f"{output.root}: {state}; {files} files in {done} of {len(stored['shards'])} shards hashed")
-    if bad:
-        print("  the same run command again redoes exactly the damaged shards")
-        return REFUSED
-    return COMPLETE if complete else INTERRUPTED
-
-
-def _verify_final(output: Output, data: bytes) -> list[str]:
-    try:
-        final = json.loads(data)
-    except ValueError:
-        return [manifest.COMPLETE]
-    bad = manifest.damaged(output, final)
-    for name, digest in final["shards"].items():
-        if output.sha256_of(manifest.shard_name(name)) != digest:
-            bad.append(manifest.shard_name(name))
-    return bad
-
-
-def _existing(path: str) -> tuple[Output, dict[str, Any]]:
-    root = Path(path)
-    if not (root / manifest.PLAN).is_file():
-        raise ConfigError(f"{path} holds no synthaug run (no {manifest.PLAN}); give the folder that was write.root")
-    output = Output(root)
-    stored = _stored_plan(output)
-    assert stored is not None
-    return output, stored

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from synthaug.engine.plan import Entry, Plan, Shard
 from synthaug.engine.publish import PRIVATE, FileEntry, Output
+from synthaug.engine.staging import seal, sealed
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.sample import Sample
 
@@ -47,6 +48,16 @@ def panel_name(sample_id: str) -> str:
 def to_bytes(value: Any) -> bytes:
     """Canonical JSON: sorted keys, no NaN, a newline at the end; the same bytes for the same facts."""
     return (json.dumps(value, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def sealed_bytes(value: Mapping[str, Any]) -> bytes:
+    """Canonical JSON that vouches for itself: its last field is the SHA-256 of what stands before it."""
+    return seal(to_bytes(value))
+
+
+def intact(data: bytes) -> dict[str, Any] | None:
+    """The object behind `sealed_bytes`; None where a bit has flipped or the end is missing."""
+    return cast("dict[str, Any]", json.loads(data)) if sealed(data) else None
 
 
 def to_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -98,7 +109,7 @@ class Ledger:
     ) -> bytes:
         """The shard's manifest."""
         self.check()
-        return to_bytes(
+        return sealed_bytes(
             {
                 "format": FORMAT,
                 "shard": self.shard.name,
@@ -152,21 +163,15 @@ def read_shard(output: Output, name: str) -> dict[str, Any] | None:
     data = output.read(shard_name(name))
     if data is None:
         return None
-    try:
-        found = json.loads(data)
-    except ValueError:
+    manifest = intact(data)
+    if manifest is None:
         return None
-    if not isinstance(found, dict):
-        return None
-    manifest = cast("dict[str, Any]", found)
-    if not isinstance(manifest.get("format"), int):
-        return None
-    if manifest["format"] != FORMAT:
+    if manifest.get("format") != FORMAT:
         raise ConfigError(
             f"{shard_name(name)} has format {manifest['format']}, this version of synthaug reads {FORMAT}; "
             "go on with the version that began the dataset, or use another write.root"
         )
-    return manifest if to_bytes(manifest) == data else None
+    return manifest
 
 
 def damaged(output: Output, manifest: Mapping[str, Any], *, sizes_only: bool = False) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,7 @@ class Running(Source):
     def __init__(self, recipe: tuple[str, tuple[str, ...], str | None, tuple[str, ...]]) -> None:
         self._recipe = recipe
         self._job: Job | None = None
+        self._device = ""
         self._loaded: set[str] = set()
         made = self.job.plan(known=None)
         self._entries = [entry for entry in made.entries if not entry.problem]
@@ -129,7 +130,10 @@ class Running(Source):
         """Opened on first use in each process."""
         if self._job is None:
             name, overrides, config_dir, plugins = self._recipe
-            self._job = open_job(compose(name, overrides, config_dir=config_dir, plugins=plugins))
+            job = open_job(compose(name, overrides, config_dir=config_dir, plugins=plugins))
+            # Where a row of stages runs hangs on the device, and a worker may not see the one of its consumer.
+            self._device = self._device or job.device
+            self._job = replace(job, device=self._device)
         return self._job
 
     def __getstate__(self) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from synthaug.contracts import Reader
-from synthaug.engine import failpoints
+from synthaug.engine import failpoints, memory
+from synthaug.engine.channel import Channel
 from synthaug.errors import InputError, Rejected, SynthaugError
 from synthaug.sample import Sample
 
@@ -117,7 +118,7 @@ class ReadPool:
         for _ in self._threads:
             self._tasks.put(None)
         for worker in list(self._alive):
-            worker.kill()
+            worker.end()
         for thread in self._threads:
             thread.join(timeout=5)
 
@@ -141,25 +142,34 @@ class ReadPool:
         worker: _Worker | None = None
         while task := self._next():
             sample_id, future = task
-            outcome: Outcome | SynthaugError = Failed("worker_crash", "")
-            for _ in range(_TRIES):
-                if worker is None:
-                    worker = _Worker(self._spec)
-                    self._alive.add(worker)
-                outcome = worker.read(sample_id, self._deadline)
-                if not isinstance(outcome, Failed) or outcome.reason == "error":
-                    break
-                self._alive.discard(worker)
-                worker.kill()
-                worker = None
-                if self._closing.is_set():
-                    return
+            try:
+                worker, outcome = self._tried(worker, sample_id)
+            except Exception as error:  # a thread that dies in silence leaves the run waiting for ever
+                said = f"{type(error).__name__}: {error}"
+                worker, outcome = None, SynthaugError(f"no reading process could be had for {sample_id} ({said})")
             if isinstance(outcome, SynthaugError) and not isinstance(outcome, Rejected):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
         if worker:
             worker.kill()
+
+    def _tried(self, worker: _Worker | None, sample_id: str) -> tuple[_Worker | None, Outcome | SynthaugError]:
+        """One sample, in a fresh process where the last one died over it; and the process that is still there."""
+        outcome: Outcome | SynthaugError = Failed("worker_crash", "")
+        for _ in range(_TRIES):
+            if worker is None:
+                worker = _Worker(self._spec)
+                self._alive.add(worker)
+            outcome = worker.read(sample_id, self._deadline)
+            if not isinstance(outcome, Failed) or outcome.reason == "error":
+                break
+            self._alive.discard(worker)
+            worker.kill()
+            worker = None
+            if self._closing.is_set():
+                break
+        return worker, outcome
 
 
 class _Worker:
@@ -178,33 +188,39 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
-        self._pipe = Connection(ours.detach())
+        self._pipe = Channel(Connection(ours.detach()))
         self._pipe.send(spec)
 
     def read(self, sample_id: str, deadline: float) -> Outcome | SynthaugError:
         try:
             self._pipe.send(sample_id)
-            if not self._pipe.poll(deadline):
+            if not self._pipe.waits(deadline):
                 return Failed("worker_hang", f"reading took longer than {deadline:g} s (engine.deadline)")
-            return self._pipe.recv()
+            return self._pipe.receive()
         except (EOFError, OSError):
             code = self._process.wait(timeout=5)
             return Failed("worker_crash", f"the reading process died (exit code {code})")
 
+    def end(self) -> None:
+        """Ends the process, from any thread; the one that serves it notices, and alone closes the pipe."""
+        self._process.kill()
+
     def kill(self) -> None:
+        """Ends the process and the conversation."""
         self._process.kill()
         self._process.wait(timeout=5)
         self._pipe.close()
 
 
-def serve(pipe: Connection) -> None:
+def serve(pipe: Channel) -> None:
     """The whole life of a reading process: a specification, then ids in and outcomes out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    spec: ReaderSpec = pipe.recv()
+    memory.keep_freed()
+    spec: ReaderSpec = pipe.receive()
     reader: Reader | None = None
     while True:
         try:
-            sample_id = pipe.recv()
+            sample_id = pipe.receive()
         except (EOFError, OSError):
             return
         try:
@@ -233,4 +249,4 @@ if __name__ == "__main__":
     from synthaug.engine import workers  # under its own name, so that what travels unpickles on the other side
 
     workers.die_with_parent(int(sys.argv[2]))
-    workers.serve(Connection(int(sys.argv[1])))
+    workers.serve(Channel(Connection(int(sys.argv[1]))))

@@ -1,13 +1,15 @@
 """What writers of loose files share: the picture's bytes, label passes beside it, and the look back.
 
 Names derive from the sample's id alone. Whatever is written is decoded again before it is returned:
-lossless files must give back every value, a JPEG the picture within a stated loss.
+lossless files must give back every value, a JPEG the picture within a stated loss. A file that comes through
+untouched was decoded by its reader a moment ago; of those, one in sixteen is decoded again, as its last bytes have it.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -24,6 +26,7 @@ from synthaug.sample import Picture, Sample
 ImageFormat = Literal["auto", "png", "jpeg"]
 DepthFormat = Literal["npy", "png16"]
 
+_TRUSTED, _TAIL = 16, 64
 _SUFFIXES = {"png": ".png", "jpeg": ".jpg"}
 
 
@@ -77,7 +80,8 @@ class LooseWriter(Writer):
             Rejected: Under `encode`: a float picture, or a JPEG below `min_psnr`.
         """
         suffix, data = encode_picture(picture, self.image, self.quality)
-        self.verify_picture(data, picture)
+        if data is not picture.source or zlib.crc32(data[-_TAIL:]) % _TRUSTED == 0:
+            self.verify_picture(data, picture)
         return File(stem + suffix, data)
 
     def verify_picture(self, data: bytes, picture: Picture) -> None:

@@ -66,7 +66,7 @@ def decode(data: bytes) -> NDArray[Any]:
     filtered = _inflate(body, height * stride).reshape(height, stride)
     if not (filtered[:, 0] == _UP).all():
         raise ValueError("not a PNG of this module: a row under another filter")
-    rows = _sum_rows(filtered[:, 1:])
+    rows = sum_rows(filtered[:, 1:])
     array = rows.view(">u2").astype(np.uint16) if depth == 16 else rows
     return array.reshape((height, width, 3) if channels == 3 else (height, width))
 
@@ -83,7 +83,7 @@ def id_png(ids: NDArray[Any]) -> bytes:
     return encode(ids.astype(np.uint8 if high < 256 else np.uint16))
 
 
-def _sum_rows(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def sum_rows(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Running sum down the rows, modulo 256: within blocks of all the picture at once, then block by block.
 
     Numpy's own accumulate walks down single columns, five times slower.

@@ -93,9 +93,10 @@ class Resampler:
             if moved is not None:
                 return moved
         if self.density != (1, 1):
-            shrunk = _shrunk(pixels, self.warp)
-            if shrunk is not None:
-                return shrunk
+            window = shrunk_window(self.warp)
+            if window is not None:
+                x0, y0, x1, y1 = window
+                return cv2.resize(pixels[y0:y1, x0:x1], self.warp.target[::-1], interpolation=cv2.INTER_AREA)
         wide = sampling.widened(pixels)
         if self.density == (1, 1):
             return sampling.narrowed(self.sampling.sample(wide, cv2.INTER_LINEAR, border), pixels.shape)
@@ -160,8 +161,8 @@ def _most(values: NDArray[np.float64]) -> float:
     return float(found[int(0.95 * (len(found) - 1))]) if len(found) else 1.0
 
 
-def _shrunk(pixels: Pixels, warp: Warp) -> Pixels | None:
-    """A plain scaling down of a window of whole source pixels, by exact area averages; None otherwise."""
+def shrunk_window(warp: Warp) -> tuple[int, int, int, int] | None:
+    """x0, y0, x1, y1 of the whole source pixels that a plain scaling down averages; None for other warps."""
     if not warp.is_homography:
         return None
     matrix = warp.matrix
@@ -176,4 +177,4 @@ def _shrunk(pixels: Pixels, warp: Warp) -> Pixels | None:
         return None
     if x1 > warp.source[1] or y1 > warp.source[0] or x1 - x0 < width or y1 - y0 < height:
         return None
-    return cv2.resize(pixels[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_AREA)
+    return x0, y0, x1, y1

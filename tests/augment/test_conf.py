@@ -34,4 +34,4 @@ def test_parameters_and_defaults(file: Path) -> None:
 
 
 def test_no_stage_without_a_file() -> None:
-    assert len(FILES) == 22
+    assert len(FILES) == 23

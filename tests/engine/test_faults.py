@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from synthaug.engine import local, settings
+from synthaug.engine import local, manifest, settings, verify
 from synthaug.engine.configure import compose
 from synthaug.engine.identity import OPERATIONAL
 from synthaug.engine.job import open_job
@@ -125,20 +125,27 @@ def test_a6_bit_rot_is_found_and_exactly_that_shard_is_redone(
     named = [root / f["name"] for n in range(3) for f in runs.shard(root, n)["files"]]
     finals = [root / f["name"] for f in json.loads((root / "manifest.json").read_text())["files"]]
     books = [root / f".synthaug/shards/{n:06d}.json" for n in range(3)]
-    for path in [p for p in (*named, *finals, *books) if p.stat().st_size]:
+    plan = root / ".synthaug/plan.json"
+    for path in [p for p in (*named, *finals, *books, root / "manifest.json") if p.stat().st_size]:
         data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 4
+        for place in (0, len(data) // 3, len(data) // 2, len(data) - 1):
+            data[place] ^= 1
+            path.write_bytes(data)
+            assert verify.verify(str(root)) in (2, 75), f"a flipped bit in {path} at {place} went unnoticed"
+            data[place] ^= 1
         path.write_bytes(data)
-        assert local.verify(str(root)) in (2, 75), f"a flipped bit in {path} went unnoticed"
-        data[len(data) // 2] ^= 4
-        path.write_bytes(data)
+    whole = plan.read_bytes()
+    plan.write_bytes(whole.replace(b"fake/00001", b"fake/00009", 1))
+    with pytest.raises(InputError, match="damaged"):
+        verify.verify(str(root))
+    plan.write_bytes(whole)
     capsys.readouterr()
     victim = root / "images/fake/00005.png"
     data = bytearray(victim.read_bytes())
     data[-20] ^= 1
     victim.write_bytes(data)
     before = {n: (root / f".synthaug/shards/{n:06d}.trail.jsonl").stat().st_mtime_ns for n in range(3)}
-    assert local.verify(str(root)) == 2
+    assert verify.verify(str(root)) == 2
     assert "damaged: images/fake/00005.png" in capsys.readouterr().out
     assert runs.run(root, "gate.share=0") == 0
     after = {n: (root / f".synthaug/shards/{n:06d}.trail.jsonl").stat().st_mtime_ns for n in range(3)}
@@ -314,7 +321,8 @@ def test_b10_a_newer_format_is_refused_with_both_versions(tmp_path: Path) -> Non
     root = tmp_path / "out"
     runs.run(root, "gate.share=0")
     book = root / ".synthaug/shards/000000.json"
-    book.write_text(book.read_text().replace('"format": 1', '"format": 7'))
+    newer = {k: v for k, v in json.loads(book.read_bytes()).items() if k != "seal"} | {"format": 7}
+    book.write_bytes(manifest.sealed_bytes(newer))
     with pytest.raises(ConfigError, match="has format 7, this version of synthaug reads 1"):
         runs.run(root, "gate.share=0")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from synthaug.engine import local
+from synthaug.engine import verify
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.formats import png
 from tests.engine import runs
@@ -150,11 +150,11 @@ def test_repainting_without_a_gate_is_refused_unless_said(tmp_path: Path) -> Non
 def test_status_and_verify_tell_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     runs.run(out, "gate.share=0")
-    assert local.status(str(out)) == 0
+    assert verify.status(str(out)) == 0
     assert "complete, 3 of 3 shards" in capsys.readouterr().out
-    assert local.verify(str(out)) == 0
+    assert verify.verify(str(out)) == 0
     with pytest.raises(ConfigError, match="holds no synthaug run"):
-        local.status(str(tmp_path))
+        verify.status(str(tmp_path))
 
 
 def test_one_digest_from_several_processes_over_one_plan(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def test_everything_a_sample_is_comes_back(tmp_path: Path) -> None:
         assert (told.size, set(told.passes), told.group, told.view, told.frame) == (
             made.labels.size, set(PASSES), "scene/1", "left", 3,
         )  # fmt: skip
-        assert told.files == (f"data/{made.split}-{'000001' if made.id in ('scene/1', 'scene/3') else '000000'}.parquet",)
+        assert told.files == (
+            f"data/{made.split}-{'000001' if made.id in ('scene/1', 'scene/3') else '000000'}.parquet",
+        )
         assert told.classes == (1, 2, 3)
         assert told.split == made.split
         assert len(reader.digest(told.files[0])) == 64
@@ -129,6 +131,21 @@ def test_pass_that_only_some_samples_have_is_left_out_and_counted_on_the_card(tm
     assert "left out: depth (1 samples), ignore (1 samples), normals (1 samples), semantic (1 samples)" in card
 
 
+def test_pass_that_one_sample_lacks_is_null_in_its_row(tmp_path: Path) -> None:
+    full, less = every_pass(sample("a")), boxes_only(sample("b", 1))
+    writer = HuggingfaceWriter()
+    writer.open(DatasetInfo(CATEGORIES, ("train",), tuple(PASSES), {}))
+    for made in (full, less):
+        writer.add(writer.encode(made))
+    file = writer.close_shard("000000").files[0]
+    (tmp_path / "x.parquet").write_bytes(file.data)
+    row = pq.read_table(tmp_path / "x.parquet").slice(1).to_pylist()[0]
+    assert all(row[name] is None for name in PASSES)
+    reader = HuggingfaceReader(root=str(tmp_path))
+    equal(full, reader.read("a"))
+    equal(less, reader.read("b"))
+
+
 def test_untouched_jpeg_keeps_its_bytes(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.fromarray(sample("a").image.pixels).save(buffer, "JPEG", quality=90)
@@ -166,7 +183,9 @@ def test_f5_dots_braces_percent_in_names(tmp_path: Path) -> None:
     assert sorted(reader.ids()) == sorted(ids)
     for made in samples:
         equal(made, reader.read(made.id))
-    assert all(set(path.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789ABCDEF~-_.") for path in tmp_path.glob("data/*"))
+    assert all(
+        set(path.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789ABCDEF~-_.") for path in tmp_path.glob("data/*")
+    )
 
 
 def test_the_writer_names_its_reader(tmp_path: Path) -> None:
@@ -312,7 +331,9 @@ def test_foreign_class_labels_list_of_structs_and_ids(tmp_path: Path, monkeypatc
         {
             "image": datasets.Image(),
             "name": datasets.Value("string"),
-            "objects": [{"bbox": datasets.List(datasets.Value("float32")), "label": datasets.ClassLabel(names=["cat", "dog"])}],
+            "objects": [
+                {"bbox": datasets.List(datasets.Value("float32")), "label": datasets.ClassLabel(names=["cat", "dog"])}
+            ],
         }
     )
     rows = [{"image": Image.open(io.BytesIO(png(k))), "name": f"x.{k}", "objects": o} for k, o in enumerate(
@@ -358,7 +379,7 @@ def test_e2_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
     foreign(tmp_path, [None, None], key=["a", "a"])
     with pytest.raises(InputError, match="1 samples have the id of another one"):
         HuggingfaceReader(root=str(tmp_path), id_column="key").ids()
-    with pytest.raises(InputError, match="no column 'kye'.*Did you mean 'key'"):
+    with pytest.raises(InputError, match=r"no column 'kye'.*Did you mean 'key'"):
         HuggingfaceReader(root=str(tmp_path), id_column="kye").ids()
 
 

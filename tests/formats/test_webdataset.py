@@ -116,12 +116,24 @@ def test_bytes_are_the_same_every_time_and_nothing_of_the_machine_is_in_them(tmp
     assert data == (tmp_path / "two" / "train-000000.tar").read_bytes()
     with tarfile.open(fileobj=io.BytesIO(data)) as file:
         found = file.getmembers()
-    assert {(m.mtime, m.uid, m.gid, m.mode, m.uname, m.gname, m.isreg()) for m in found} == {(0, 0, 0, 0o644, "", "", True)}
+    assert {(m.mtime, m.uid, m.gid, m.mode, m.uname, m.gname, m.isreg()) for m in found} == {
+        (0, 0, 0, 0o644, "", "", True)
+    }
     assert [m.name for m in found[:3]] == ["b.depth.npy", "b.ignore.png", "b.instance.png"]
     assert WebdatasetReader(root=str(tmp_path / "one")).ids() == ("b", "a")
 
 
-NAMES = ("a.b/c.d", "x{000..003}", "50%", "-rf", "__meta__/x", "a/__b", "näme *?[1]", "k" * 150, f"{'d' * 120}/{'e' * 155}")
+NAMES = (
+    "a.b/c.d",
+    "x{000..003}",
+    "50%",
+    "-rf",
+    "__meta__/x",
+    "a/__b",
+    "näme *?[1]",
+    "k" * 150,
+    f"{'d' * 120}/{'e' * 155}",
+)
 
 
 def test_f5_dots_braces_percent_and_long_names_reach_every_reader(tmp_path: Path) -> None:
@@ -304,7 +316,9 @@ def test_f6_pickle_canary_is_refused_and_never_run(tmp_path: Path, suffix: str) 
 
 
 @pytest.mark.security
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"S", b"V"])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, b"S", b"V"]
+)
 def test_f6_links_devices_and_odd_types_are_refused(tmp_path: Path, kind: bytes) -> None:
     info = tarfile.TarInfo("a.png")
     info.type, info.linkname = kind, "/etc/passwd"
@@ -314,7 +328,9 @@ def test_f6_links_devices_and_odd_types_are_refused(tmp_path: Path, kind: bytes)
 
 
 @pytest.mark.security
-@pytest.mark.parametrize("name", ["../a.png", "/a.png", "a/../../b.png", "a\\b.png", "c:/a.png", "a\nb.png", "pipe:x.png", "~/a.png"])
+@pytest.mark.parametrize(
+    "name", ["../a.png", "/a.png", "a/../../b.png", "a\\b.png", "c:/a.png", "a\nb.png", "pipe:x.png", "~/a.png"]
+)
 def test_f6_names_that_leave_their_folder_are_refused(tmp_path: Path, name: str) -> None:
     archive(tmp_path / "x.tar", (name, png()))
     with pytest.raises(SecurityError, match="expected plain relative names"):
@@ -394,7 +410,23 @@ def test_f6_too_many_members_cost_no_memory(monkeypatch: pytest.MonkeyPatch) -> 
         index(data)
     endless = tar._block(b"a", 0, b"x")
     with pytest.raises(InputError, match="more than 50 members"):
-        list(tar.members(lambda start, length: endless, 2**40, "x.tar"))
+        list(tar.members(lambda start, length: endless[:length], 2**40, "x.tar"))
+
+
+@pytest.mark.security
+@given(st.lists(st.tuples(st.integers(0, 4095), st.integers(0, 255)), min_size=1, max_size=8), st.booleans())
+def test_f6_damaged_headers_end_in_a_refusal_or_in_plain_members(changes: list[tuple[int, int]], mend: bool) -> None:
+    data = bytearray(tar.write([("a" * 120 + ".png", b"x" * 600), ("b.json", b"{}")]))
+    for at, value in changes:
+        data[at % len(data)] = value
+    for block in range(0, len(data), 512) if mend else ():
+        data[block + 148 : block + 156] = b" " * 8
+        data[block + 148 : block + 156] = b"%06o\0 " % sum(data[block : block + 512])
+    try:
+        found = index(bytes(data))
+    except (InputError, SecurityError):
+        return
+    assert all(0 < m.start <= m.start + m.size <= len(data) for m in found)
 
 
 def test_archive_that_changes_under_the_reader_is_noticed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from synthaug import testing
-from synthaug.engine import local
+from synthaug.engine import local, verify
 from synthaug.engine.configure import compose
 from synthaug.engine.targets import find_conf
 from tests.engine import runs
@@ -99,4 +99,4 @@ def test_recipe_runs_whole(name: str, tmp_path: Path) -> None:
     before = runs.digest(out)
     assert local.run(config) == 0
     assert runs.digest(out) == before
-    assert local.verify(str(out)) == 0
+    assert verify.verify(str(out)) == 0

@@ -1,0 +1,114 @@
+"""A row of stages on the device: up once, one stage after the other on one tensor, down once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from synthaug.contracts import Appearance, Painted
+from synthaug.engine import appearance
+from synthaug.engine.appearance import Work
+from synthaug.engine.pipeline import Slot
+from synthaug.errors import Rejected, SynthaugError
+from synthaug.sample import Picture, Space, Step
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One picture of the batch: its sample, what was done to it in this row, and why it is out."""
+
+    work: Work
+    steps: list[Step] = field(default_factory=list[Step])
+    rejected: Rejected | None = None
+
+
+def paint_device(
+    slots: Sequence[Slot], batch: Sequence[Work], length: int, device: str, seed: int, *, last: bool = False
+) -> Sequence[Work | Rejected]:
+    """A row of stages on one micro-batch of fixed length; the tail is padded and thrown away.
+
+    Args:
+        slots: Device stages, and host stages that are `also_on_device`; each takes the space that the one before
+            it gives.
+        batch: At least one sample, at most `length`; all of one canvas size.
+        length: Pictures per call of a stage.
+        device: As torch names it.
+        seed: Of the run.
+        last: Whether the bracket ends here, so that sRGB pictures come back rounded to 8 bits.
+
+    Returns:
+        The next state of each sample, or why it is out. A picture that is not finite goes on as a black one.
+    """
+    import torch
+
+    lanes = [_Lane(work) for work in (*batch, *(batch[0] for _ in range(length - len(batch))))]
+    space = _stage(slots[0]).takes
+    with torch.inference_mode():
+        images = _uploaded([lane.work.sample.image for lane in lanes], space, device)
+        for slot in slots:
+            stage = _stage(slot)
+            if stage.takes != space:
+                raise SynthaugError(f"slot {slot.name} takes {stage.takes}, the stage before it gives {space}")
+            images, space = _painted(slot, lanes, images, seed), stage.gives
+        eight_bit = last and space == "srgb"
+        down = (images * 255).round_().to(torch.uint8) if eight_bit else images
+        pixels = down.permute(0, 2, 3, 1).contiguous().to("cpu").numpy()
+    renews = _stage(slots[-1]).renews_reference
+    return [
+        lane.rejected or appearance.repainted(lane.work, Picture(own.copy(), space), tuple(lane.steps), renews=renews)
+        for lane, own in zip(lanes[: len(batch)], pixels, strict=False)
+    ]
+
+
+def _stage(slot: Slot) -> Appearance:
+    assert isinstance(slot.stage, Appearance)
+    return slot.stage
+
+
+def _uploaded(pictures: Sequence[Picture], space: Space, device: str) -> Tensor:
+    """[B, 3, H, W] float32 in `space`; 8-bit pictures travel as bytes."""
+    import torch
+
+    if space == "srgb" and all(picture.pixels.dtype == np.uint8 for picture in pictures):
+        sent = torch.as_tensor(np.stack([picture.pixels for picture in pictures]), device=device)
+        return sent.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
+    planes = np.concatenate([appearance.to_planes(picture, space) for picture in pictures])
+    return torch.as_tensor(planes, device=device)
+
+
+def _painted(slot: Slot, lanes: Sequence[_Lane], images: Tensor, seed: int) -> Tensor:
+    """One stage on the batch: finite values, sRGB within [0, 1]; what became of each picture goes to its lane."""
+    import torch
+
+    stage = _stage(slot)
+    views = [appearance.seen_by(stage, lane.work.sample.labels) for lane in lanes]
+    draws = [appearance.drawn(slot, lane.work, view, seed) for lane, view in zip(lanes, views, strict=True)]
+    painted = stage.paint(images, [appearance.seen_by(stage, lane.work.sample.labels) for lane in lanes], draws)
+    done, reasons = _unpacked(slot, painted, len(lanes))
+    bad = (~torch.isfinite(done)).flatten(1).sum(1)
+    counts: Any = bad.cpu().numpy()
+    for lane, draw, reason, count in zip(lanes, draws, reasons, counts, strict=True):
+        if lane.rejected is None:
+            lane.rejected = appearance.refusal(slot, lane.work, reason, done.shape[1:], int(count))
+            lane.steps.append(Step(slot.name, type(stage).__name__, lane.work.attempt, draw))
+    if done.shape != images.shape:
+        return torch.zeros_like(images)  # every lane is out
+    if counts.any():
+        done = torch.where((bad > 0)[:, None, None, None], 0.0, done)
+    return done.clamp(0, 1) if stage.gives == "srgb" else done
+
+
+def _unpacked(slot: Slot, painted: Any, count: int) -> tuple[Tensor, Sequence[str]]:
+    """What `paint` returned, as one float32 tensor and a reason per picture."""
+    import torch
+
+    images, reasons = (painted.images, painted.reasons) if isinstance(painted, Painted) else (painted, ("",) * count)
+    if len(images) != count or len(reasons) != count:
+        raise SynthaugError(f"slot {slot.name} returned {len(images)} pictures for {count}")
+    return images.to(torch.float32), reasons
