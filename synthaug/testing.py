@@ -225,7 +225,7 @@ def _fingerprint(labels: Labels) -> tuple[Any, ...]:
 def _poison() -> None:
     """Moves every global random state that a careless stage could lean on."""
     random.seed(random.randrange(2**31))
-    np.random.seed(random.randrange(2**31))  # noqa: NPY002 - the global state is what is poisoned
+    np.random.seed(random.randrange(2**31))
     import sys
 
     if torch := sys.modules.get("torch"):

@@ -147,7 +147,7 @@ class FakeModel(Appearance):
         if self.seconds:
             time.sleep(self.seconds)
         if failpoints.reached("model.oom"):
-            raise MemoryError("planted")
+            raise MemoryError("out of memory, planted")
         for image, draw in zip(images, draws, strict=True):
             noise = seeds.normal(draw["seed"], image.shape)
             image *= draw["gain"]
@@ -194,7 +194,7 @@ class FakeDeviceModel(FakeModel):
         if self.seconds:
             time.sleep(self.seconds)
         if failpoints.reached("model.oom"):
-            raise torch.OutOfMemoryError("planted")
+            raise torch.OutOfMemoryError("out of memory, planted")
         noise = torch.stack([torch.from_numpy(seeds.normal(d["seed"], tuple(images.shape[1:]))) for d in draws])
         strength = torch.tensor([d["strength"] for d in draws]).reshape(-1, 1, 1, 1)
         painted = images * torch.tensor([d["gain"] for d in draws]).reshape(-1, 1, 1, 1) + strength * noise

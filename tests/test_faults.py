@@ -6,7 +6,9 @@ Also the failpoints: each is wired to something, and does to a run what its line
 from __future__ import annotations
 
 import ast
+import errno
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -14,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from synthaug.engine import failpoints
-from synthaug.errors import Interrupted
+from synthaug.engine import failpoints, workers
+from synthaug.errors import Interrupted, SynthaugError
 from tests.crash import ledger
 from tests.engine import runs
 
@@ -124,17 +126,17 @@ def test_c1_out_of_memory_on_the_host_costs_one_sample_and_says_where(tmp_path: 
     out = tmp_path / "out"
     assert runs.run(out, "gate.share=0", "engine.encoders=0") == 0
     assert lost(out) == [("fake/00003", "error")]
-    assert "MemoryError: planted (fakes.py" in (out / "rejected.jsonl").read_text()
+    assert "MemoryError: out of memory, planted (fakes.py" in (out / "rejected.jsonl").read_text()
 
 
 def test_c1_out_of_memory_on_the_device_stops_the_run_with_nothing_lost(tmp_path: Path) -> None:
-    import torch
-
     device = ("model._target_=tests.fakes.FakeDeviceModel", "+model.leak=false", "+model.poison='-'", "gate.share=0")
     golden, out = tmp_path / "golden", tmp_path / "out"
     runs.run(golden, *device)
     failpoints.arm("model.oom@3")
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(
+        SynthaugError, match=r"slot model failed .*fake/00004.*out of memory.*Lower engine\.micro_batch=2"
+    ):
         runs.run(out, *device, "engine.encoders=0")
     assert ledger.check(out, complete=False) == []
     assert (out / ".synthaug/shards/000000.json").exists()
@@ -146,16 +148,25 @@ def test_c1_out_of_memory_on_the_device_stops_the_run_with_nothing_lost(tmp_path
 def test_a2_an_interruption_after_each_shard_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     golden, out = tmp_path / "golden", tmp_path / "out"
     runs.run(golden)
-    stops = 0
-    for _ in range(5):
+    for done in (1, 2):
         failpoints.arm("run.interrupt@1")
-        try:
+        with pytest.raises(Interrupted):
             runs.run(out, "engine.encoders=0")
-        except Interrupted as stopped:
-            assert stopped.exit_status == 75
-            assert ledger.check(out, complete=False) == []
-            stops += 1
-            continue
-        break
-    assert stops == 2, "three shards: stopped after the first and the second"
+        assert len(list(out.glob(".synthaug/shards/*.trail.jsonl"))) == done
+        assert ledger.check(out, complete=False) == []
+    failpoints.arm("")
+    assert runs.run(out, "engine.encoders=0") == 0
     assert runs.digest(out) == runs.digest(golden)
+
+
+def test_b4_where_no_reading_process_can_be_had_the_run_stops_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for ever waiting: whatever goes wrong in the thread that serves a worker reaches the run."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(workers.subprocess, "Popen", refuse)
+    with pytest.raises(SynthaugError, match=r"no reading process could be had for fake/0000\d .*Too many open files"):
+        runs.run(tmp_path / "out", workers=2)

@@ -43,7 +43,7 @@ class Settings:
         min_area: Smallest instance that is kept, in pixels.
         hdr: The input is scene-linear.
         host: Threads for host stages.
-        on_device: Runs device work, one call at a time.
+        on_device: Runs what the device computes, one call at a time; copies to it and back need no turn.
     """
 
     seed: int
@@ -53,7 +53,7 @@ class Settings:
     min_area: float
     hdr: bool
     host: Executor
-    on_device: Callable[[Callable[[], Sequence[Outcome]]], Sequence[Outcome]]
+    on_device: Callable[[Callable[[], Any]], Any]
 
 
 def run(
@@ -107,7 +107,8 @@ def _device(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings
         return outcomes
 
     def compute() -> Sequence[Outcome]:
-        return paint_device(slots, alive, settings.micro_batch, settings.device, settings.seed, last=last)
+        batch, turn = settings.micro_batch, settings.on_device
+        return paint_device(slots, alive, batch, settings.device, settings.seed, last=last, turn=turn)
 
     done = iter(_on_device(compute, slots, alive, settings))
     return [next(done) if isinstance(o, Work) else o for o in outcomes]
@@ -118,7 +119,7 @@ def _on_device(
 ) -> Sequence[Outcome]:
     """Device work, its errors in words: a whole batch is lost, so the run stops and can be resumed."""
     try:
-        return settings.on_device(compute)
+        return compute()
     except (SynthaugError, KeyboardInterrupt):
         raise
     except Exception as error:
@@ -234,12 +235,13 @@ def _judge_batch(slot: Slot, gate: Gate, alive: Sequence[Work], settings: Settin
         torch.as_tensor(np.concatenate([appearance.to_planes(p, "srgb") for p in row]), device=settings.device)
         for row in ([w.sample.image for w in padded], [w.sample.reference for w in padded])
     )
-    with torch.inference_mode():
-        verdicts = gate.judge(
-            images,
-            references,
-            [appearance.seen_by(gate, w.sample.labels) for w in padded],
-        )
+    labels = [appearance.seen_by(gate, w.sample.labels) for w in padded]
+
+    def judge() -> Sequence[Verdict]:
+        with torch.inference_mode():
+            return gate.judge(images, references, labels)
+
+    verdicts = settings.on_device(judge)
     outcomes: list[Outcome] = []
     for work, verdict in zip(alive, verdicts, strict=False):
         try:

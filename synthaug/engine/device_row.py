@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthaug.contracts import Appearance, Painted
+from synthaug.contracts import Appearance, Draw, Painted
 from synthaug.engine import appearance
 from synthaug.engine.appearance import Work
 from synthaug.engine.pipeline import Slot
 from synthaug.errors import Rejected, SynthaugError
+from synthaug.labels import Labels
 from synthaug.sample import Picture, Space, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+Told = tuple[Sequence[Labels], Sequence[Draw]]
 
 
 @dataclass(slots=True)
@@ -28,10 +32,24 @@ class _Lane:
     rejected: Rejected | None = None
 
 
+def at_once(compute: Callable[[], Any]) -> Any:
+    """A turn for those who have the device to themselves."""
+    return compute()
+
+
 def paint_device(
-    slots: Sequence[Slot], batch: Sequence[Work], length: int, device: str, seed: int, *, last: bool = False
+    slots: Sequence[Slot],
+    batch: Sequence[Work],
+    length: int,
+    device: str,
+    seed: int,
+    *,
+    last: bool = False,
+    turn: Callable[[Callable[[], Any]], Any] = at_once,
 ) -> Sequence[Work | Rejected]:
     """A row of stages on one micro-batch of fixed length; the tail is padded and thrown away.
+
+    Only the stages wait for their turn: while they compute, the next batch goes up and the last one comes down.
 
     Args:
         slots: Device stages, and host stages that are `also_on_device`; each takes the space that the one before
@@ -41,6 +59,7 @@ def paint_device(
         device: As torch names it.
         seed: Of the run.
         last: Whether the bracket ends here, so that sRGB pictures come back rounded to 8 bits.
+        turn: Runs the stages, one batch at a time.
 
     Returns:
         The next state of each sample, or why it is out. A picture that is not finite goes on as a black one.
@@ -48,20 +67,17 @@ def paint_device(
     import torch
 
     lanes = [_Lane(work) for work in (*batch, *(batch[0] for _ in range(length - len(batch))))]
-    space = _stage(slots[0]).takes
+    takes, gives = _stage(slots[0]).takes, _stage(slots[-1]).gives
     with torch.inference_mode():
-        images = _uploaded([lane.work.sample.image for lane in lanes], space, device)
-        for slot in slots:
-            stage = _stage(slot)
-            if stage.takes != space:
-                raise SynthaugError(f"slot {slot.name} takes {stage.takes}, the stage before it gives {space}")
-            images, space = _painted(slot, lanes, images, seed), stage.gives
-        eight_bit = last and space == "srgb"
-        down = (images * 255).round_().to(torch.uint8) if eight_bit else images
+        images = _uploaded([lane.work.sample.image for lane in lanes], takes, device)
+    told = [_told(_stage(slot), slot, lanes, seed) for slot in slots]
+    images = turn(lambda: _through(slots, told, lanes, images))
+    with torch.inference_mode():
+        down = (images * 255).round_().to(torch.uint8) if last and gives == "srgb" else images
         pixels = down.permute(0, 2, 3, 1).contiguous().to("cpu").numpy()
     renews = _stage(slots[-1]).renews_reference
     return [
-        lane.rejected or appearance.repainted(lane.work, Picture(own.copy(), space), tuple(lane.steps), renews=renews)
+        lane.rejected or appearance.repainted(lane.work, Picture(own.copy(), gives), tuple(lane.steps), renews=renews)
         for lane, own in zip(lanes[: len(batch)], pixels, strict=False)
     ]
 
@@ -82,26 +98,48 @@ def _uploaded(pictures: Sequence[Picture], space: Space, device: str) -> Tensor:
     return torch.as_tensor(planes, device=device)
 
 
-def _painted(slot: Slot, lanes: Sequence[_Lane], images: Tensor, seed: int) -> Tensor:
+def _told(stage: Appearance, slot: Slot, lanes: Sequence[_Lane], seed: int) -> Told:
+    """What a stage is told of each picture: its labels and its draw."""
+    views = [appearance.seen_by(stage, lane.work.sample.labels) for lane in lanes]
+    draws = [appearance.drawn(slot, lane.work, view, seed) for lane, view in zip(lanes, views, strict=True)]
+    return [appearance.seen_by(stage, lane.work.sample.labels) for lane in lanes], draws
+
+
+def _through(slots: Sequence[Slot], told: Sequence[Told], lanes: Sequence[_Lane], images: Tensor) -> Tensor:
+    """One stage after the other on the batch."""
+    import torch
+
+    space = _stage(slots[0]).takes
+    with torch.inference_mode():
+        for slot, words in zip(slots, told, strict=True):
+            stage = _stage(slot)
+            if stage.takes != space:
+                raise SynthaugError(f"slot {slot.name} takes {stage.takes}, the stage before it gives {space}")
+            images, space = _painted(slot, words, lanes, images), stage.gives
+    return images
+
+
+def _painted(slot: Slot, told: Told, lanes: Sequence[_Lane], images: Tensor) -> Tensor:
     """One stage on the batch: finite values, sRGB within [0, 1]; what became of each picture goes to its lane."""
     import torch
 
-    stage = _stage(slot)
-    views = [appearance.seen_by(stage, lane.work.sample.labels) for lane in lanes]
-    draws = [appearance.drawn(slot, lane.work, view, seed) for lane, view in zip(lanes, views, strict=True)]
-    painted = stage.paint(images, [appearance.seen_by(stage, lane.work.sample.labels) for lane in lanes], draws)
-    done, reasons = _unpacked(slot, painted, len(lanes))
-    bad = (~torch.isfinite(done)).flatten(1).sum(1)
-    counts: Any = bad.cpu().numpy()
+    stage, (labels, draws) = _stage(slot), told
+    done, reasons = _unpacked(slot, stage.paint(images, labels, draws), len(lanes))
+    low, high = torch.aminmax(done.flatten(1), dim=1)  # a NaN stands in both, whatever is beside it
+    finite = torch.isfinite(low) & torch.isfinite(high)
+    counts: Any = [
+        0 if good else int((~torch.isfinite(own)).sum()) for good, own in zip(finite.tolist(), done, strict=True)
+    ]
     for lane, draw, reason, count in zip(lanes, draws, reasons, counts, strict=True):
         if lane.rejected is None:
             lane.rejected = appearance.refusal(slot, lane.work, reason, done.shape[1:], int(count))
             lane.steps.append(Step(slot.name, type(stage).__name__, lane.work.attempt, draw))
     if done.shape != images.shape:
         return torch.zeros_like(images)  # every lane is out
-    if counts.any():
-        done = torch.where((bad > 0)[:, None, None, None], 0.0, done)
-    return done.clamp(0, 1) if stage.gives == "srgb" else done
+    if any(counts):
+        done = torch.where(finite[:, None, None, None], done, 0.0)
+    within = bool((low >= 0).all()) and bool((high <= 1).all())
+    return done if within or stage.gives == "linear" else done.clamp(0, 1)
 
 
 def _unpacked(slot: Slot, painted: Any, count: int) -> tuple[Tensor, Sequence[str]]:

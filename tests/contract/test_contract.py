@@ -97,7 +97,7 @@ def test_the_suite_notices_a_stage_that_cheats() -> None:
     from tests.fakes import FakeDeviceModel, FakeModel
 
     testing.check(FakeModel(strength=0.1))
-    with pytest.raises(AssertionError, match="batch.* matter"):
+    with pytest.raises(AssertionError, match=r"batch.* matter"):
         testing.check(FakeDeviceModel(leak=True))
     with pytest.raises(AssertionError, match="two draws"):
         testing.check(Forgetful())

@@ -104,10 +104,10 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     went: list[list[str]] = []
     real = device_row.paint_device
 
-    def stand_in(row: Sequence[Slot], batch: Any, length: int, device: str, seed: int, *, last: bool = False) -> Any:
+    def stand_in(row: Sequence[Slot], batch: Any, length: int, device: str, seed: int, *, last: bool, turn: Any) -> Any:
         if device == "meta":
             went.append([slot.name for slot in row])
-        return real(row, batch, length, "cpu", seed, last=last)
+        return real(row, batch, length, "cpu", seed, last=last, turn=turn)
 
     monkeypatch.setattr(bracket, "paint_device", stand_in)
     return went

@@ -137,7 +137,7 @@ def test_c3_a_picture_that_is_not_finite_is_rejected_alone(tmp_path: Path) -> No
 
 def test_a_generative_stage_after_the_last_gate_is_refused(tmp_path: Path) -> None:
     late = "+late={_target_: tests.fakes.FakeModel, strength: 0.1, seconds: 0.0}"
-    with pytest.raises(ConfigError, match="slot late .* after the last gate"):
+    with pytest.raises(ConfigError, match=r"slot late .* after the last gate"):
         runs.run(tmp_path / "out", late)
 
 
