@@ -48,6 +48,8 @@ MUST, AIM = 1.5, 2.5
 class Given(Geometry):
     """Draws as a native stage does, then moves by a matrix that was set from outside."""
 
+    sees = "size"  # as the native stages that it stands for
+
     def __init__(self, like: Geometry) -> None:
         self.like = like
         self.matrix = np.eye(3)

@@ -33,6 +33,7 @@ class TimedDevice(Appearance):
 
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Any:
         begun = time.monotonic()
-        time.sleep(self.seconds)
+        images.mul_(0.9).add_(0.05)
+        time.sleep(max(0.0, self.seconds - (time.monotonic() - begun)))
         WAITED.append(time.monotonic() - begun)
-        return images * 0.9 + 0.05
+        return images

@@ -171,9 +171,9 @@ class Pointwise(Appearance):
 class Geometry(Stage):
     """Says how a picture moves. It moves nothing itself: `synthaug.warp` does."""
 
-    sees_instances: ClassVar[bool] = True
-    """Whether draw or warp look at the instances. A stage that needs size and camera alone says False, and
-    is then given none: following them through a row of composed warps would cost more than the stage."""
+    sees: ClassVar[Literal["size", "camera", "instances"]] = "instances"
+    """The most that draw and warp look at, of labels that earlier motions of the row have moved. Following
+    instances, or the camera, through a row of composed warps costs more than most stages."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:

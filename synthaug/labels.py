@@ -141,8 +141,8 @@ class Labels:
 
         This is what a stage sees: writing into it changes nothing that is emitted.
         """
+        view = Labels(self.size, self.categories, self.instances, {}, self.camera)
         kept = {name: self.passes[name].copy() for name in passes if name in self.passes}
-        view = replace(self, passes={})
         object.__setattr__(view, "passes", kept)
         return view
 

@@ -14,6 +14,7 @@ from synthaug.errors import Rejected
 from synthaug.labels import Labels, Size
 
 Space = Literal["srgb", "linear"]
+_DTYPES: tuple[np.dtype[Any], ...] = (np.dtype(np.uint8), np.dtype(np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +37,7 @@ class Picture:
         pixels = self.pixels
         if pixels.ndim != 3 or pixels.shape[2] != 3:
             raise Rejected("decode", f"picture of shape {pixels.shape}, expected [height, width, 3]")
-        if pixels.dtype.name not in ("uint8", "float32") or (self.space == "linear" and pixels.dtype == np.uint8):
+        if pixels.dtype not in _DTYPES or (self.space == "linear" and pixels.dtype == np.uint8):
             raise Rejected("decode", f"{self.space} picture of {pixels.dtype}, expected uint8 sRGB or float32")
         pixels.setflags(write=False)
 

@@ -75,7 +75,7 @@ class AlbumentationsGeometry(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(self, *, transform: str, params: Params | None = None, scope: ranges.Shared = "sample") -> None:
         self.scope = ranges.shared(scope)
@@ -133,7 +133,7 @@ class KorniaGeometry(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(self, *, transform: str, params: Params | None = None, scope: ranges.Shared = "sample") -> None:
         self.scope = ranges.shared(scope)

@@ -26,7 +26,7 @@ class RandomCrop(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(self, *, height: int, width: int, scope: ranges.Shared = "sample") -> None:
         self.scope = ranges.shared(scope)
@@ -64,7 +64,7 @@ class RandomResizedCrop(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(
         self,
@@ -113,7 +113,7 @@ class Resize(Geometry):
             (they do all the same while their sizes are equal: nothing is drawn).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(self, *, height: int, width: int, fit: Fit = "stretch", scope: ranges.Shared = "group") -> None:
         self.scope = ranges.shared(scope)

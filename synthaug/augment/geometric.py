@@ -27,7 +27,7 @@ class Flip(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(self, *, horizontal: float = 0.5, vertical: float = 0.0, scope: ranges.Shared = "sample") -> None:
         self.scope = ranges.shared(scope)
@@ -56,7 +56,7 @@ class Rotate90(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(self, *, turns: Sequence[int] = (0, 1, 2, 3), scope: ranges.Shared = "sample") -> None:
         self.scope = ranges.shared(scope)
@@ -93,7 +93,7 @@ class Affine(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class Perspective(Geometry):
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
 
-    sees_instances = False
+    sees = "size"
 
     def __init__(
         self, *, jitter: float = 0.08, cover: bool = True, probability: float = 1.0, scope: ranges.Shared = "sample"

@@ -33,7 +33,7 @@ class LensDistortion(Geometry):
             for `flow` to stay true, they must have been taken with the same camera and at the same size.
     """
 
-    sees_instances = False
+    sees = "camera"
 
     def __init__(
         self,

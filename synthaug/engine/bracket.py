@@ -171,7 +171,7 @@ def moved(slots: tuple[Slot, ...], work: Work, settings: Settings) -> Work:
             sample = _carried(sample, total, settings, slots)
             total, view = None, sample.labels
         elif total is not None:
-            view = move.preview(sample.labels, total, instances=stage.sees_instances)
+            view = move.preview(sample.labels, total, stage.sees)
         labels = appearance.seen_by(stage, view)
         draw = appearance.drawn(slot, work, labels, settings.seed)
         warp = stage.warp(labels, draw)

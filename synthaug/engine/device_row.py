@@ -127,19 +127,18 @@ def _painted(slot: Slot, told: Told, lanes: Sequence[_Lane], images: Tensor) -> 
     done, reasons = _unpacked(slot, stage.paint(images, labels, draws), len(lanes))
     low, high = torch.aminmax(done.flatten(1), dim=1)  # a NaN stands in both, whatever is beside it
     finite = torch.isfinite(low) & torch.isfinite(high)
-    counts: Any = [
-        0 if good else int((~torch.isfinite(own)).sum()) for good, own in zip(finite.tolist(), done, strict=True)
-    ]
+    good: list[bool] = finite.cpu().numpy().tolist()
+    counts = [0 if fine else int((~torch.isfinite(own)).sum()) for fine, own in zip(good, done, strict=True)]
     for lane, draw, reason, count in zip(lanes, draws, reasons, counts, strict=True):
         if lane.rejected is None:
-            lane.rejected = appearance.refusal(slot, lane.work, reason, done.shape[1:], int(count))
+            lane.rejected = appearance.refusal(slot, lane.work, reason, done.shape[1:], count)
             lane.steps.append(Step(slot.name, type(stage).__name__, lane.work.attempt, draw))
     if done.shape != images.shape:
         return torch.zeros_like(images)  # every lane is out
     if any(counts):
         done = torch.where(finite[:, None, None, None], done, 0.0)
-    within = bool((low >= 0).all()) and bool((high <= 1).all())
-    return done if within or stage.gives == "linear" else done.clamp(0, 1)
+    # A copy in any case: the stage may use its own memory again while this batch is on its way down.
+    return done.clamp(0, 1) if stage.gives == "srgb" else done.clone()
 
 
 def _unpacked(slot: Slot, painted: Any, count: int) -> tuple[Tensor, Sequence[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from synthaug.errors import Rejected
 from synthaug.labels import Instance, Labels
@@ -69,16 +69,18 @@ def apply(
     return Moved(replace(sample, image=image, reference=reference, labels=moved), tally)
 
 
-def preview(labels: Labels, warp: Warp, *, instances: bool = True) -> Labels:
+def preview(labels: Labels, warp: Warp, sees: Literal["size", "camera", "instances"] = "instances") -> Labels:
     """Size, camera, boxes and keypoints after a warp, without moving a pixel: what the next Geometry sees.
-
-    Args:
-        instances: False leaves boxes and keypoints out, for stages that look at the canvas alone.
 
     Boxes are the images of boxes, also where a mask would give a tighter one; there are no passes and no
     masks; instances that leave the canvas are gone.
+
+    Args:
+        sees: `camera` leaves instances out, `size` the camera as well.
     """
-    if not instances:
+    if sees == "size":
+        return Labels(warp.target, labels.categories)
+    if sees == "camera":
         return Labels(warp.target, labels.categories, (), {}, follow(warp, labels.camera).camera)
     bare = replace(labels, passes={}, instances=tuple(replace(i, mask=None) for i in labels.instances))
     resampler = Resampler(warp)

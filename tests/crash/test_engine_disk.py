@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -146,3 +147,45 @@ def test_a7_a8_the_engine_on_a_disk_that_fails_at_each_call(
     print(f"A7/A8, engine: {failpoint}{suffix} at each of {peace.calls} calls, statuses {sorted(statuses)}")
     assert not report.bad, "\n".join(report.bad)
     assert statuses == ({0, 2, 75} if (failpoint, suffix) == ("fs.eio", "") else {2, 75})
+
+
+def flip(peace: Peace, folder: Path, name: str, step: int) -> tuple[int, list[str]]:
+    """Flips one bit in each `step`-th byte of a book while the dataset is not complete; how many, what was wrong.
+
+    Either the run is refused and nothing was touched, or the book counts as lost and its shard is done again.
+    """
+    root, golden = folder / "out", golden_digest(peace.root)
+    shutil.copytree(peace.root, root)
+    (root / "manifest.json").unlink()
+    whole, wrong = (root / name).read_bytes(), list[str]()
+    numbers = range(0, len(whole), step)
+    for number in numbers:
+        data = bytearray(whole)
+        data[number] ^= 1 << number % 8
+        (root / name).write_bytes(data)
+        status, _ = attempt(peace.config, root)
+        if status == 2:
+            (root / name).write_bytes(whole)
+            status, _ = attempt(peace.config, root)
+        if status or golden_digest(root) != golden:
+            wrong.append(f"byte {number} of {name}: status {status}")
+        (root / "manifest.json").unlink()
+    return len(numbers), wrong
+
+
+BOOKS = [".synthaug/plan.json", ".synthaug/shards/000001.json", ".synthaug/shards/000001.rows.jsonl"]
+
+
+@pytest.mark.parametrize("name", BOOKS)
+def test_a6_a_flipped_bit_in_a_book_never_reaches_the_dataset(peace: Peace, scratch: Path, name: str) -> None:
+    count, wrong = flip(peace, scratch, name, 149)
+    assert count >= 2
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOOKS)
+def test_a6_no_flipped_bit_in_a_book_reaches_the_dataset(peace: Peace, scratch: Path, name: str) -> None:
+    count, wrong = flip(peace, scratch, name, 3)
+    print(f"A6, engine: {count} flipped bits of {name} found")
+    assert not wrong, "\n".join(wrong)
