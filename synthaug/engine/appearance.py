@@ -170,12 +170,9 @@ def repainted(work: Work, picture: Picture, steps: tuple[Step, ...], *, renews: 
 def to_planes(picture: Picture, space: Space) -> NDArray[np.float32]:
     """A fresh [1, 3, H, W] float32 copy of a picture in the space that a stage takes."""
     planes = np.empty((1, 3, *picture.size), dtype=np.float32)
-    channels = cv2.split(picture.pixels)  # four times as fast as a transposed copy
-    if picture.pixels.dtype == np.uint8:
-        for channel, plane in zip(channels, planes[0], strict=True):
-            np.divide(channel, np.float32(255), out=plane)
-    else:
-        planes[0] = channels
+    scale = np.float32(255 if picture.pixels.dtype == np.uint8 else 1)
+    for number, plane in enumerate(planes[0]):
+        np.divide(cv2.extractChannel(picture.pixels, number), scale, out=plane)  # half the time of a transposed copy
     if picture.space == space:
         return planes
     return linear_from_srgb(planes) if space == "linear" else srgb_from_linear(planes)

@@ -12,6 +12,7 @@ from synthaug.contracts import DatasetInfo
 from synthaug.engine import memory
 from synthaug.engine.bracket import Settings
 from synthaug.engine.finalise import sheet_ids
+from synthaug.engine.flight import Flight
 from synthaug.engine.job import Job
 from synthaug.engine.plan import Plan, Shard
 from synthaug.engine.pools import pools
@@ -21,6 +22,8 @@ from synthaug.engine.workers import ReadPool
 
 if TYPE_CHECKING:
     from synthaug.engine.configure import RunConfig
+
+_BATCHES = 4  # on their way up, computing, coming down, being encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ def execute(
             pools=executors,
             sheet=sheet_ids(made),
             prefetch=int(engine["prefetch"]),
+            flight=Flight(int(engine["prefetch"]) + _BATCHES * job.cut.micro_batch, stop),
             stop=stop,
             settled=settled,
         )

@@ -10,14 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from synthaug.contracts import DatasetInfo, Encoded, Writer
 from synthaug.engine import bracket, failpoints, manifest
 from synthaug.engine.appearance import Work
 from synthaug.engine.bracket import Settings, told
+from synthaug.engine.flight import Flight, wait
 from synthaug.engine.manifest import Ledger
 from synthaug.engine.pipeline import Bracket
 from synthaug.engine.plan import Entry, Plan, Shard, planned
@@ -30,8 +30,6 @@ from synthaug.formats import png
 from synthaug.report import sheet
 from synthaug.sample import Sample
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -39,7 +37,8 @@ class Context:
 
     Attributes:
         make_writer: A fresh writer for each shard in flight.
-        prefetch: Samples read ahead of the stages, and encoded samples that may wait.
+        prefetch: Samples read ahead of the stages.
+        flight: Seats for the samples in memory.
         pools: Where the work happens.
         sheet: Ids of the samples that the contact sheet shows.
         stop: Set when the run shall end at the next safe point.
@@ -57,20 +56,9 @@ class Context:
     pools: Pools
     sheet: frozenset[str]
     prefetch: int
+    flight: Flight
     stop: threading.Event
     settled: Callable[[str, int], None]
-
-
-def wait(future: Future[T], stop: threading.Event) -> T:
-    """The result of a future, or `Interrupted` soon after `stop` is set."""
-    while True:
-        try:
-            return future.result(timeout=0.2)
-        except FutureTimeout:
-            if future.done():
-                raise
-            if stop.is_set():
-                raise Interrupted("stopped; run the same command again to go on") from None
 
 
 @dataclass(slots=True)
@@ -82,16 +70,14 @@ class ShardRun:
     ledger: Ledger = field(init=False)
     writer: Writer = field(init=False)
     staging: Staging = field(init=False)
-    _encoded: dict[int, Future[tuple[Encoded, dict[str, Any], list[Any]]]] = field(init=False)
+    _encoded: dict[int, Future[tuple[Encoded, bytes, list[Any]]]] = field(init=False)
     _repair: dict[tuple[int, int], dict[int, Work]] = field(init=False)
     _book: threading.Lock = field(init=False)
-    _room: threading.BoundedSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(self.shard)
         self._encoded, self._repair = {}, {}
         self._book = threading.Lock()
-        self._room = threading.BoundedSemaphore(max(self.context.prefetch, 2))
 
     def run(self, read_ahead: Callable[[], None] = lambda: None) -> None:
         """Does the shard; returns when its manifest is durable.
@@ -107,7 +93,7 @@ class ShardRun:
         self.writer = context.make_writer()
         self.writer.open(context.dataset)
         self.staging = context.output.begin(self.shard.name)
-        with self.staging:
+        with self.staging, context.flight.of(self.shard.name):
             for index, entry in enumerate(self.shard.entries):
                 if entry.problem:
                     self._settle(index, Rejected(*entry.problem, slot="read"))
@@ -125,7 +111,7 @@ class ShardRun:
     def _works(self) -> Iterator[list[Work]]:
         """The planned micro-batches, read ahead; what cannot be read is settled here."""
         order = [(index, self.shard.entries[index]) for batch in self.shard.batches for index in batch]
-        reads = _ahead(self.context.reads, order, self.context.prefetch)
+        reads = _ahead(self.context.reads, order, self.context.prefetch, self._board)
         for batch in self.shard.batches:
             works: list[Work] = []
             for index in batch:
@@ -139,7 +125,16 @@ class ShardRun:
                 yield works
 
     def _flow(self, works: Sequence[Work], start: int) -> None:
-        """One micro-batch through the brackets from `start` on; failures wait for their repair wave."""
+        """One micro-batch through the brackets from `start` on; whatever happens, its seats are given back."""
+        try:
+            self._through(works, start)
+        except BaseException:
+            for work in works:
+                self._leave(work.index)
+            raise
+
+    def _through(self, works: Sequence[Work], start: int) -> None:
+        """The brackets, one after the other; failures wait for their repair wave."""
         brackets = self.context.brackets
         for number in range(start, len(brackets)):
             if self.context.stop.is_set():
@@ -160,6 +155,7 @@ class ShardRun:
             with self._book:
                 waves = self._repair.setdefault((number, work.attempt + 1), {})
                 waves[work.index] = replace(work, attempt=work.attempt + 1)
+            self._leave(work.index)
         else:
             self._settle(work.index, outcome)
 
@@ -175,15 +171,13 @@ class ShardRun:
                     wait(flow, self.context.stop)
 
     def _encode(self, work: Work) -> None:
-        while not self._room.acquire(timeout=0.2):
-            if self.context.stop.is_set():
-                raise Interrupted("stopped; run the same command again to go on")
+        index = work.index  # a future keeps its callbacks, and they must not keep the sample
         future = self.context.pools.encoders.submit(self._encode_one, work)
-        future.add_done_callback(lambda _: self._room.release())
+        future.add_done_callback(lambda _: self._leave(index))
         with self._book:
-            self._encoded[work.index] = future
+            self._encoded[index] = future
 
-    def _encode_one(self, work: Work) -> tuple[Encoded, dict[str, Any], list[Any]]:
+    def _encode_one(self, work: Work) -> tuple[Encoded, bytes, list[Any]]:
         """In an encoder thread: bytes, verified, written to the staging area."""
         work.sample.labels.check()
         encoded = self.writer.encode(work.sample)
@@ -191,12 +185,13 @@ class ShardRun:
             self.staging.write(file.name, file.data)
         if work.entry.id in self.context.sheet:
             self.staging.write(manifest.panel_name(work.entry.id), png.encode(sheet.panel(work.sample)))
-        row = manifest.trail_row(work.sample, work.entry, self.context.plan)
-        return replace(encoded, files=()), row, manifest.annotations_of(work.sample)
+        # As text, which takes a tenth of the memory until the shard is whole.
+        trail = manifest.to_lines([manifest.trail_row(work.sample, work.entry, self.context.plan)])
+        return replace(encoded, files=()), trail, manifest.annotations_of(work.sample)
 
     def _publish(self) -> None:
         """Everything encoded, in plan order, then the manifest."""
-        trails: list[dict[str, Any]] = []
+        trails: list[bytes] = []
         tallies: list[Mapping[str, Any]] = []
         for index in sorted(self._encoded):
             try:
@@ -217,7 +212,7 @@ class ShardRun:
         for file in fragment.files:
             self.staging.write(file.name, file.data)
         self.staging.write(manifest.rows_name(self.shard.name), manifest.to_lines(fragment.rows))
-        self.staging.write(manifest.trail_name(self.shard.name), manifest.to_lines(trails))
+        self.staging.write(manifest.trail_name(self.shard.name), b"".join(trails))
         plan, facts = self.context.plan, manifest.added(tallies)
         self.staging.commit(
             manifest.shard_name(self.shard.name),
@@ -232,14 +227,24 @@ class ShardRun:
             else:
                 slot = outcome.slot if isinstance(outcome, Rejected) else ""
                 self.ledger.settle(index, kind, outcome.reason, outcome.message, slot)
+        self._leave(index)
         self.context.settled(kind, 1)
 
+    def _board(self, index: int) -> None:
+        self.context.flight.board(self.shard.name, index)
 
-def _ahead(reads: ReadPool, order: Sequence[tuple[int, Entry]], prefetch: int) -> Iterator[Future[Read]]:
+    def _leave(self, index: int) -> None:
+        self.context.flight.leave(self.shard.name, index)
+
+
+def _ahead(
+    reads: ReadPool, order: Sequence[tuple[int, Entry]], prefetch: int, board: Callable[[int], None]
+) -> Iterator[Future[Read]]:
     """Reads in plan order, `prefetch` ahead; variants of one source share one read."""
     waiting: deque[Future[Read]] = deque()
     last: tuple[str, Future[Read]] | None = None
-    for _, entry in order:
+    for index, entry in order:
+        board(index)
         if last is None or last[0] != entry.source:
             last = (entry.source, reads.submit(entry.source))
         waiting.append(last[1])
