@@ -8,6 +8,7 @@ Nothing here moves a label: that is `synthaug.warp` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -141,7 +142,8 @@ class Labels:
 
         This is what a stage sees: writing into it changes nothing that is emitted.
         """
-        view = Labels(self.size, self.categories, self.instances, {}, self.camera)
+        own = tuple(replace(i, attributes=deepcopy(dict(i.attributes))) if i.attributes else i for i in self.instances)
+        view = Labels(self.size, self.categories, own, {}, self.camera)
         kept = {name: self.passes[name].copy() for name in passes if name in self.passes}
         object.__setattr__(view, "passes", kept)
         return view

@@ -226,6 +226,9 @@ class Hostile(Appearance):
         for array in labels.passes.values():
             array.setflags(write=True)
             array[...] = 1
+        for instance in labels.instances:
+            if isinstance(instance.attributes, dict):
+                instance.attributes["hacked"] = 1
 
 
 class FakeGain(Pointwise):

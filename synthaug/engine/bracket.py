@@ -122,7 +122,7 @@ def _on_device(
         return compute()
     except (SynthaugError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         names, ids = "+".join(slot.name for slot in slots), ", ".join(work.entry.id for work in alive)
         way = ""
         if "out of memory" in str(error).lower():
@@ -143,13 +143,13 @@ def _each(step: Callable[[Work], Work], outcomes: list[Outcome], settings: Setti
             return _located(rejected, outcome)
         except SynthaugError:
             raise
-        except Exception as error:  # a stage's own bug costs the sample, counted and told, not the night's run
+        except (Exception, SystemExit) as error:  # a stage's bug costs the sample, not the night's run
             return Failed("error", told(error))
 
     return list(settings.host.map(guarded, outcomes))
 
 
-def told(error: Exception) -> str:
+def told(error: BaseException) -> str:
     """The error and the line that raised it, so that a counted failure is not an unexplained one."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno} in {last.name})"

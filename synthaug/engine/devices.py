@@ -78,7 +78,10 @@ class _Hand:
                 pipe.close()
             if ended or self._stop.is_set() or self.error is not None:
                 return
-            self._take_back(given, process.returncode)
+            if given:
+                self._take_back(given, process.returncode)
+            else:
+                self._count_stillborn(process.returncode)
 
     def _converse(self, pipe: Connection, given: list[Shard]) -> bool:
         """Answers one process until it has nothing left to do; whether it ended well."""
@@ -99,6 +102,15 @@ class _Hand:
             else:
                 return True
         return False
+
+    def _count_stillborn(self, code: int) -> None:
+        """A process that died before it asked for work: weights that do not fit, a device that is not there."""
+        self._deaths["start"] += 1
+        if self._deaths["start"] >= _TRIES:
+            self.error = SynthaugError(
+                f"{_TRIES} device processes died before their first shard, the last with exit code {code}; "
+                "run with engine.devices=1 to see why"
+            )
 
     def _take_back(self, given: list[Shard], code: int) -> None:
         for shard in given:
@@ -130,9 +142,6 @@ def _start() -> tuple[subprocess.Popen[bytes], Connection]:
 def attend(pipe: Connection) -> None:
     """The whole life of a device process: a task, then shards as the parent hands them out."""
     task, number = pipe.recv()
-    job = open_job(task.config)
-    if job.device.startswith("cuda"):
-        job = replace(job, device=f"cuda:{number}")
     talking = threading.Lock()
 
     def say(kind: str, value: Any = None) -> None:
@@ -148,10 +157,15 @@ def attend(pipe: Connection) -> None:
             yield shard
 
     try:
+        job = open_job(task.config)
+        if job.device.startswith("cuda"):
+            job = replace(job, device=f"cuda:{number}")
         stop = threading.Event()
         execute(task, job, Output(task.root), shards(), stop, lambda kind, _: say("settled", kind))
     except SynthaugError as error:
         say("error", error)
+    except Exception as error:
+        say("error", SynthaugError(f"device process {number}: {type(error).__name__}: {error}"))
     else:
         say("end")
 

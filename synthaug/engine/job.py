@@ -17,7 +17,7 @@ from synthaug.engine.pipeline import Pipeline, Slot
 from synthaug.engine.plan import Cut, Plan
 from synthaug.engine.publish import PRIVATE, Output
 from synthaug.engine.workers import ReaderSpec
-from synthaug.errors import ConfigError
+from synthaug.errors import ConfigError, Rejected
 
 if TYPE_CHECKING:
     from synthaug.engine.configure import RunConfig
@@ -54,7 +54,7 @@ class Job:
             self.reader,
             self.pipeline,
             self.cut,
-            config=identity.config_identity(config.resolved, operational) | {"plugins": dict(config.plugins)},
+            config=identity.config_identity(_composed(config), operational) | {"plugins": dict(config.plugins)},
             environment=identity.environment(self.pipeline.needs_device, self.device),
             known=known,
         )
@@ -86,6 +86,8 @@ def open_job(config: RunConfig) -> Job:
         ConfigError: Naming the slot and the field.
     """
     modules = tuple(config.plugins)
+    if not isinstance(config.write.get("root"), str) or not config.write["root"].strip():
+        raise ConfigError(f"write.root={config.write.get('root')!r}: expected the folder that the dataset goes to")
     reader = build(config.read, "read", modules)
     if not isinstance(reader, Reader):
         raise ConfigError(f"slot read holds a {type(reader).__name__}, expected a Reader")
@@ -105,6 +107,11 @@ def open_job(config: RunConfig) -> Job:
 
     make_writer()
     return Job(config, reader, pipeline, make_writer, _cut(config), _device(config, pipeline))
+
+
+def _composed(config: RunConfig) -> dict[str, Any]:
+    """Every field with the value it has: an interpolation as written could hide a change of what it points to."""
+    return {**config.settings, "read": config.read, **config.stages, "write": config.write, "engine": config.engine}
 
 
 def _cut(config: RunConfig) -> Cut:
@@ -142,7 +149,7 @@ def known_hashes(output: Output, reader: Reader) -> dict[str, str]:
         try:
             if list(reader.stamp(file)) == recorded.get(file):
                 known[file] = digest
-        except OSError:
+        except (OSError, Rejected):
             continue
     return known
 

@@ -181,12 +181,13 @@ class ShardRun:
         """In an encoder thread: bytes, verified, written to the staging area."""
         work.sample.labels.check()
         encoded = self.writer.encode(work.sample)
+        # As text, which takes a tenth of the memory until the shard is whole; and what is no JSON costs this sample.
+        trail = manifest.to_lines([manifest.trail_row(work.sample, work.entry, self.context.plan)])
+        manifest.to_lines([encoded.row])
         for file in encoded.files:
             self.staging.write(file.name, file.data)
         if work.entry.id in self.context.sheet:
             self.staging.write(manifest.panel_name(work.entry.id), png.encode(sheet.panel(work.sample)))
-        # As text, which takes a tenth of the memory until the shard is whole.
-        trail = manifest.to_lines([manifest.trail_row(work.sample, work.entry, self.context.plan)])
         return replace(encoded, files=()), trail, manifest.annotations_of(work.sample)
 
     def _publish(self) -> None:
@@ -201,7 +202,7 @@ class ShardRun:
                 continue
             except SynthaugError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._settle(index, Failed("error", f"slot write: {told(error)}"))
                 continue
             self.writer.add(encoded)

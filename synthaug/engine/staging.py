@@ -55,8 +55,10 @@ class Staging:
     def __enter__(self) -> Staging:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.abandon()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Encoders may still write while an error unwinds: that error is the one to report, the sweep does the rest.
+        with contextlib.suppress(OSError, Interrupted) if kind else contextlib.nullcontext():
+            self.abandon()
 
     def write(self, name: str, data: bytes) -> FileEntry:
         """Writes a file under a temporary name and flushes it. Threads may call it beside each other.

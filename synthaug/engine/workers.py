@@ -135,7 +135,7 @@ class ReadPool:
                 future.set_result(read_one(reader, sample_id, self._spec.inputs))
             except SynthaugError as error:
                 future.set_exception(error)
-            except Exception as error:
+            except BaseException as error:  # a thread that dies in silence leaves the run waiting for ever
                 future.set_result(_crashed(error))
 
     def _serve_process(self) -> None:
@@ -233,7 +233,7 @@ def serve(pipe: Channel) -> None:
         pipe.send(outcome)
 
 
-def _crashed(error: Exception) -> Failed:
+def _crashed(error: BaseException) -> Failed:
     return Failed("error", f"{type(error).__name__}: {error}")
 
 

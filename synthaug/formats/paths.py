@@ -9,6 +9,8 @@ from synthaug.errors import SecurityError, printable
 
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
+_ESCAPED = re.compile(r"~(?:[0-9A-F]{2}|h[0-9a-f]{32}|v[0-9])")
+"""How our own sample ids spell what is no letter: a name that a writer of ours gave is no home folder."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DIGITS = re.compile(r"([0-9]+)")
 NaturalKey = tuple[tuple[object, ...], str]
@@ -49,7 +51,7 @@ def fault_of(path: str) -> str:
         return "climbs out of its folder"
     if "\\" in path:
         return "holds a backslash"
-    if path.startswith("~"):
+    if path.startswith("~") and not _ESCAPED.match(path):
         return "starts with ~"
     if _SCHEME.match(parts[0]):
         return "starts with a drive letter or a scheme"

@@ -68,7 +68,7 @@ class CocoWriter(LooseWriter):
         self.half_pixel = half_pixel
 
     def reader(self) -> Mapping[str, Any]:
-        return {"_target_": "synthaug.formats.coco.reader.CocoReader"}
+        return {"_target_": "synthaug.formats.coco.reader.CocoReader", "half_pixel": self.half_pixel}
 
     def encode(self, sample: Sample) -> Encoded:
         picture = self.picture(sample.image, f"images/{sample.id}")
