@@ -31,7 +31,7 @@ examples:
 
 exit status:
   0 complete   2 refused: configuration, input or security   3 complete, but over the reject budget
-  75 interrupted: the same command resumes it   130 stopped by a second Ctrl-C
+  75 interrupted: the same command resumes it   130 stopped at once by Ctrl-C: likewise
 """
 
 
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
+        print("synthaug: stopped; the same command goes on", file=sys.stderr)
         return 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`); say nothing more to it, not even at exit.
@@ -121,11 +122,11 @@ def _composition(parser: argparse.ArgumentParser, *, optional: bool = False) -> 
     )
 
 
-def _compose(options: argparse.Namespace) -> RunConfig:
+def _compose(options: argparse.Namespace, *, output: bool = True) -> RunConfig:
     from synthaug.engine.configure import compose
 
     overrides = options.overrides + options.rest
-    return compose(options.pipeline, overrides, config_dir=options.config_dir, plugins=options.plugin)
+    return compose(options.pipeline, overrides, config_dir=options.config_dir, plugins=options.plugin, output=output)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -154,7 +155,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    config = _compose(options)
+    config = _compose(options, output=False)
     from synthaug.engine.preview import preview
 
     return preview(config)

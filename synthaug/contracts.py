@@ -26,10 +26,11 @@ from synthaug.exchange import DatasetInfo, Description, Encoded, File, Fragment,
 from synthaug.labels import Category, Labels, Size
 from synthaug.sample import Sample, Space
 from synthaug.warp.motion import Warp
+from synthaug.warp.steps import Border
 
 __all__ = [
-    "Appearance", "DatasetInfo", "Description", "Draw", "Encoded", "File", "Fragment", "Gate", "Geometry", "Painted",
-    "Place", "Pointwise", "Reader", "Scope", "Stage", "Verdict", "Writer",
+    "Appearance", "Border", "DatasetInfo", "Description", "Draw", "Encoded", "File", "Fragment", "Gate", "Geometry",
+    "Painted", "Place", "Pointwise", "Reader", "Scope", "Stage", "Verdict", "Writer",
 ]  # fmt: skip
 
 Scope = Literal["sample", "group", "object"]
@@ -74,6 +75,10 @@ class Reader(ABC):
     def stamp(self, file: str) -> tuple[int, ...]:
         """Cheap evidence that a file is untouched (size, times, inode); saves hashing it again."""
         raise NotImplementedError(f"{type(self).__name__} names files but does not stamp them")
+
+    def notes(self) -> Mapping[str, int]:
+        """Counts of what is allowed but worth knowing, from listings and label files; told at the end of a run."""
+        return {}
 
     def identity(self) -> Mapping[str, Any]:
         """Facts beyond configuration and files that decide what is read, such as a renderer's version."""
@@ -140,7 +145,9 @@ class Appearance(Stage):
             may be handed back; the engine rejects such pictures one by one (`nonfinite`).
 
         Raises:
-            Rejected: For host stages, when this picture cannot be done.
+            Rejected: When this picture cannot be done. A stage that has a batch at hand cannot say by it whose
+                picture it means: the engine then asks for each picture alone, in a batch of its copies.
+                `Painted` with a reason says the same and computes nothing twice.
         """
 
 
@@ -174,6 +181,10 @@ class Geometry(Stage):
     sees: ClassVar[Literal["size", "camera", "instances"]] = "instances"
     """The most that draw and warp look at, of labels that earlier motions of the row have moved. Following
     instances, or the camera, through a row of composed warps costs more than most stages."""
+
+    border: Border | None = None
+    """What pictures show where the motion looks past their edges; an instance may say otherwise than its class.
+    None leaves it to the neighbours. Those that contradict each other are resampled one after the other."""
 
     @abstractmethod
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:

@@ -50,11 +50,16 @@ def to_item(result: Result, index: int) -> Item:
     masks = [labels.mask(i) for i in labels.instances]
     if masks and all(m is not None for m in masks):
         item["masks"] = _mask(torch.from_numpy(np.stack([m for m in masks if m is not None])))
+    elif not masks and "instance" in labels.passes:
+        item["masks"] = _mask(torch.zeros((0, height, width), dtype=torch.bool))
     if any(i.keypoints for i in labels.instances):
         item["keypoints"] = _keypoints_of(labels)
     for name, array in labels.passes.items():
         if name not in sample.stale:
             item["ignore_map" if name == "ignore" else name] = _pass(array)
+    if "semantic" in item and "ignore_map" not in item:
+        # A motion that leaves pixels uncovered makes one; a key that comes and goes would not make batches.
+        item["ignore_map"] = torch.zeros((height, width), dtype=torch.bool)
     return item
 
 
@@ -99,13 +104,22 @@ def _collate(items: Sequence[Item], stacked: Sequence[str]) -> Item:
     keys = list(dict.fromkeys(key for item in items for key in item))
     batch: Item = {}
     for key in keys:
-        values = [item.get(key) for item in items]
+        values = [item.get(key, _nothing(key, item, items)) for item in items]
         same = (
             all(isinstance(v, torch.Tensor) for v in values)
             and len({tuple(v.shape) for v in values if v is not None}) == 1
         )
         batch[key] = torch.stack([v for v in values if v is not None]) if key in stacked and same else values
     return batch
+
+
+def _nothing(key: str, item: Item, items: Sequence[Item]) -> torch.Tensor | None:
+    """What an item without instances has for each of its instances, as far as its neighbours say what that is."""
+    if key not in ("masks", "keypoints") or len(item["labels"]):
+        return None
+    if key == "masks":
+        return _mask(torch.zeros((0, *item["image"].shape[-2:]), dtype=torch.bool))
+    return torch.zeros((0, *next(other[key].shape[1:] for other in items if key in other)))
 
 
 @cache

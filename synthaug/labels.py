@@ -7,6 +7,7 @@ Nothing here moves a label: that is `synthaug.warp` alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -152,22 +153,40 @@ class Labels:
         """The same picture with only these instances listed (the passes stay whole)."""
         return replace(self, instances=tuple(instances))
 
-    def check(self) -> None:
-        """Verifies every promise of this module. Costs one pass over the id map.
+    def check(self, *, thorough: bool = False) -> None:
+        """Holds the labels against the promises of this module.
+
+        Passes have the canvas' size and their own dtype. Instance ids ascend, from 1; classes are known; boxes are
+        finite, on the canvas, and those of their pixels in the `instance` pass; keypoints are as many as the class
+        names, with a state and a place; poses, extents and the camera are finite; visibility is a share. The
+        `instance` pass holds the listed ids and no others, the `semantic` pass known classes. Costs about 0.4 ms at
+        512x512 with 20 instances: the engine asks after every read and before every write.
+
+        Args:
+            thorough: Looks into every mask as well: the boxes of instances with masks of their own, and whether
+                `instance` and `semantic` agree on classes wherever `ignore` does not say that they need not. About
+                1 ms more; for tests, and for readers of unknown data.
 
         Raises:
             Rejected: Under reason `label`, naming the instance and the rule.
         """
         for name, array in self.passes.items():
             _check_pass(name, array, self.size)
-        seen: set[int] = set()
+        last = 0
         for instance in self.instances:
             _check_instance(instance, self)
-            if instance.id in seen:
-                raise Rejected("label", f"instance id {instance.id} occurs twice in one picture")
-            seen.add(instance.id)
+            if instance.id <= last:
+                raise Rejected("label", f"instance id {instance.id} comes after {last}; ids ascend, each occurs once")
+            last = instance.id
+        if self.camera is not None:
+            _check_camera(self.camera)
         if "instance" in self.passes:
-            _check_id_map(self, seen)
+            _check_id_map(self)
+        if "semantic" in self.passes:
+            _check_classes(self.passes["semantic"], len(self.categories))
+        if thorough:
+            _check_masks(self)
+            _check_agreement(self)
 
 
 def _check_pass(name: str, array: NDArray[Any], size: Size) -> None:
@@ -193,6 +212,12 @@ def _check_instance(instance: Instance, labels: Labels) -> None:
         raise Rejected("label", f"{where}: box {instance.box} leaves the {width}x{height} canvas")
     if instance.id < 1 or not 1 <= instance.class_id <= len(labels.categories):
         raise Rejected("label", f"{where}: class id {instance.class_id} of {len(labels.categories)}; ids start at 1")
+    if not -1e-6 <= instance.visibility <= 1 + 1e-6:
+        raise Rejected("label", f"{where}: visibility {instance.visibility}, expected a share in [0, 1]")
+    if instance.pose is not None and not _finite(instance.pose, 4):
+        raise Rejected("label", f"{where}: pose {instance.pose}, expected 4 rows of 4 finite numbers")
+    if instance.extent is not None and not all(0 <= side < math.inf for side in instance.extent):
+        raise Rejected("label", f"{where}: extent {instance.extent}, expected finite metres")
     if instance.mask is not None and instance.mask.size != tuple(labels.size):
         raise Rejected("label", f"{where}: mask of {instance.mask.size} on a canvas of {labels.size}")
     names = labels.category(instance).keypoints
@@ -203,14 +228,62 @@ def _check_instance(instance: Instance, labels: Labels) -> None:
             raise Rejected("label", f"{where}: keypoint {(x, y, state)}; expected finite x, y and state 0, 1 or 2")
 
 
-def _check_id_map(labels: Labels, listed: set[int]) -> None:
+def _finite(rows: Matrix, side: int) -> bool:
+    return len(rows) == side and all(len(row) == side and all(map(math.isfinite, row)) for row in rows)
+
+
+def _check_camera(camera: Camera) -> None:
+    if not _finite(camera.intrinsics, 3) or not all(map(math.isfinite, camera.distortion)):
+        raise Rejected("label", f"camera {camera.intrinsics}, {camera.distortion}: expected a 3x3 of finite numbers")
+    if camera.extrinsics is not None and not _finite(camera.extrinsics, 4):
+        raise Rejected("label", f"camera at {camera.extrinsics}: expected 4 rows of 4 finite numbers")
+
+
+def _check_id_map(labels: Labels) -> None:
     ids = labels.passes["instance"]
     if ids.size and int(ids.min()) < 0:
         raise Rejected("label", f"instance pass holds the negative id {int(ids.min())}")
-    present = set(rle.ids_in(ids))
-    missing = sorted(i.id for i in labels.instances if i.mask is None and i.id not in present)
+    found = rle.boxes_in(ids)
+    missing = sorted(i.id for i in labels.instances if i.mask is None and i.id not in found)
     if missing:
         raise Rejected("label", f"instances {missing[:5]} have no pixel in the instance pass")
-    orphans = sorted(present - listed)
+    orphans = sorted(found.keys() - {i.id for i in labels.instances})
     if orphans:
         raise Rejected("label", f"ids {orphans[:5]} of the instance pass belong to no listed instance")
+    for instance in labels.instances:
+        if instance.mask is None:
+            _check_tight(instance, found[instance.id][0])
+
+
+def _check_tight(instance: Instance, tight: Box) -> None:
+    if max(abs(a - b) for a, b in zip(instance.box, tight, strict=True)) > 1e-3:
+        raise Rejected("label", f"instance {instance.id}: box {instance.box}, its mask spans {tight}")
+
+
+def _check_classes(classes: NDArray[Any], known: int) -> None:
+    low, high = (int(classes.min()), int(classes.max())) if classes.size else (0, 0)
+    if low < 0 or high > known:
+        raise Rejected("label", f"semantic pass holds the class {low if low < 0 else high} of {known}; 0 is background")
+
+
+def _check_masks(labels: Labels) -> None:
+    for instance in labels.instances:
+        if instance.mask is not None:
+            _check_tight(instance, rle.box(instance.mask))
+
+
+def _check_agreement(labels: Labels) -> None:
+    """Whether the pixels of every instance in the `instance` pass have its class in the `semantic` pass."""
+    ids, classes = labels.passes.get("instance"), labels.passes.get("semantic")
+    if ids is None or classes is None or not labels.instances:
+        return
+    listed = np.array([0, *(i.id for i in labels.instances)])
+    expected = np.array([0, *(i.class_id for i in labels.instances)], np.int32)[np.searchsorted(listed, ids)]
+    wrong = (expected != classes) & (ids != 0)
+    if "ignore" in labels.passes:
+        wrong &= ~labels.passes["ignore"]
+    if wrong.any():
+        first = int(ids[wrong][0])
+        raise Rejected(
+            "label", f"instance {first}: {np.count_nonzero(wrong)} pixels of instances have another class in `semantic`"
+        )

@@ -35,8 +35,9 @@ class SampleDataset(Dataset[Item]):
 
     An item is a dict: `image` uint8 [3, H, W]; `boxes` float32 [N, 4] x0, y0, x1, y1 in pixels; `labels`
     int64 [N] class ids from 1; `ignore` bool [N]; `masks` bool [N, H, W] where there are masks; `keypoints`
-    float32 [N, K, 3]; the label passes under their names, channels first; `sample_id`, `index`, and `rejected`:
-    empty, or the reason why the item is its untouched reference instead of a finished sample.
+    float32 [N, K, 3]; the label passes under their names, channels first (`ignore_map` wherever there is `semantic`);
+    `sample_id`, `index`, and `rejected`: empty, or the reason why the item is its reference, moved as the finished
+    sample would have been, or black where it cannot be read.
 
     Args:
         source: From `written` or `pipeline`.
@@ -50,7 +51,7 @@ class SampleDataset(Dataset[Item]):
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the draws. Call it before iterating; worker processes copy it when they start."""
-        self.epoch = epoch
+        self.epoch = _whole("epoch", epoch, 0)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -115,7 +116,7 @@ class SampleStream(IterableDataset[Item]):
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses order and draws, and starts the epoch from its beginning."""
-        self.epoch, self.yielded = epoch, 0
+        self.epoch, self.yielded = _whole("epoch", epoch, 0), 0
 
     def __len__(self) -> int:
         return len(self.samples) // self.world_size
@@ -132,13 +133,17 @@ class SampleStream(IterableDataset[Item]):
             yield item
         self.yielded = 0
 
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and number of items that this copy has yielded in it."""
-        return {"epoch": self.epoch, "yielded": self.yielded}
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and number of items that this copy has yielded in it, and whose they are."""
+        return {"epoch": self.epoch, "yielded": self.yielded, **self._whose()}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Goes on where `state_dict` was taken."""
-        self.epoch, self.yielded = int(state["epoch"]), int(state["yielded"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken; `ConfigError` for a state of other samples, shares or workers."""
+        self.epoch, self.yielded = _restored(state, "yielded", self._whose(), len(self))
+
+    def _whose(self) -> dict[str, Any]:
+        worker = get_worker_info()
+        return _whose(self.samples, self.shuffle, self.world_size) | {"workers": worker.num_workers if worker else 1}
 
 
 class Loader:
@@ -155,6 +160,10 @@ class Loader:
         collate: From a list of items to a batch; the default keeps what has one shape per sample in lists.
         transform: Applied to each finished item.
         options: Passed on to `torch.utils.data.DataLoader` (`pin_memory`, `prefetch_factor`, ...).
+
+    Raises:
+        ConfigError: `batch_size`, `workers`, `rank` or `world_size` out of range, or no batch at all: fewer samples
+            than ranks, or than a whole batch under `drop_last`.
     """
 
     def __init__(
@@ -172,14 +181,20 @@ class Loader:
         **options: Any,
     ) -> None:
         self.samples = SampleDataset(source, transform)
-        self.batch_size, self.workers, self.drop_last = batch_size, workers, drop_last
+        self.batch_size, self.workers = _whole("batch_size", batch_size, 1), _whole("workers", workers, 0)
+        self.drop_last = drop_last
         self.shuffle, self.collate, self.options = shuffle, collate, options
         self.rank, self.world_size = placed(rank, world_size)
         self.epoch = self.delivered = 0
+        if not len(self):
+            raise ConfigError(
+                f"{len(self.samples)} samples make no batch of {batch_size} on {self.world_size} ranks"
+                + (" with drop_last" if drop_last else "")
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses order and draws, and starts the epoch from its beginning; keeps a resumed position in it."""
-        if epoch != self.epoch:
+        if _whole("epoch", epoch, 0) != self.epoch:
             self.epoch, self.delivered = epoch, 0
 
     def __len__(self) -> int:
@@ -207,22 +222,22 @@ class Loader:
             yield self.collate(received)
         self.epoch, self.delivered = epoch + 1, 0
 
-    def state_dict(self) -> dict[str, int]:
-        """Epoch and samples delivered to the loop on this rank; take it between two batches."""
-        return {"epoch": self.epoch, "delivered": self.delivered, "world_size": self.world_size}
+    def state_dict(self) -> dict[str, Any]:
+        """Epoch and samples delivered to the loop on this rank, and whose they are; take it between two batches.
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        All ranks have delivered equally many, so the state of one serves all. JSON.
+        """
+        whose = _whose(self.samples, self.shuffle, self.world_size)
+        return {"epoch": self.epoch, "delivered": self.delivered, **whose}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on with the first sample that was not delivered.
 
         Raises:
-            ConfigError: The state is of another world size, whose ranks had other samples.
+            ConfigError: The state is damaged, or of other samples, another order or another world size.
         """
-        if int(state["world_size"]) != self.world_size:
-            raise ConfigError(
-                f"state of {state['world_size']} ranks cannot go on with {self.world_size}: the shares differ; "
-                "start the next epoch instead (set_epoch)"
-            )
-        self.epoch, self.delivered = int(state["epoch"]), int(state["delivered"])
+        whose = _whose(self.samples, self.shuffle, self.world_size)
+        self.epoch, self.delivered = _restored(state, "delivered", whose, len(self.samples) // self.world_size)
 
 
 class _Epoch(Dataset[Any]):
@@ -242,12 +257,41 @@ def _as_list(items: list[Any]) -> list[Any]:
     return items
 
 
+def _whole(name: str, value: object, low: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < low:
+        raise ConfigError(f"{name}={value!r}: expected a whole number, {low} or more")
+    return int(value)
+
+
+def _whose(samples: SampleDataset, shuffle: bool, world_size: int) -> dict[str, Any]:
+    """What a position in an epoch counts: it means nothing to other samples, in another order, in other shares."""
+    source = samples.source
+    return {"samples": len(source), "source": source.identity, "shuffle": shuffle, "world_size": world_size}
+
+
+def _restored(state: Mapping[str, Any], count: str, whose: Mapping[str, Any], most: int) -> tuple[int, int]:
+    """Epoch and position of a state, held against what goes on with it."""
+    missing = [key for key in ("epoch", count, *whose) if key not in state]
+    if missing:
+        raise ConfigError(f"the state lacks {', '.join(missing)}; expected what state_dict() of this class returned")
+    for key, own in whose.items():
+        if state[key] != own:
+            raise ConfigError(
+                f"the state has {key}={state[key]!r} and this {key}={own!r}: its position counts other samples; "
+                "start the next epoch instead (set_epoch)"
+            )
+    done = _whole(f"state's {count}", state[count], 0)
+    if done > most:
+        raise ConfigError(f"the state has {count}={done} of {most} samples")
+    return _whole("state's epoch", state["epoch"], 0), done
+
+
 def placed(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """Rank and world size, from `torch.distributed` where it is initialised and they are not given."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         rank = torch.distributed.get_rank() if rank is None else rank
         world_size = torch.distributed.get_world_size() if world_size is None else world_size
-    rank, world_size = rank or 0, world_size or 1
+    rank, world_size = 0 if rank is None else rank, 1 if world_size is None else world_size
     if not 0 <= rank < world_size:
         raise ConfigError(f"rank={rank} of world_size={world_size}: expected 0 <= rank < world_size")
     return rank, world_size

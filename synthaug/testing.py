@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 
 from synthaug import rle, seeds
 from synthaug.camera import from_fov
-from synthaug.contracts import Appearance, Draw, Gate, Geometry, Painted, Stage
+from synthaug.contracts import Appearance, Draw, Gate, Geometry, Painted, Pointwise, Stage
+from synthaug.engine import appearance
+from synthaug.engine.appearance import Work
+from synthaug.engine.pipeline import Slot
+from synthaug.engine.plan import Entry
 from synthaug.labels import Category, Instance, Labels, Size
 from synthaug.sample import Picture, Sample
 from synthaug.warp import move
@@ -106,11 +110,31 @@ def check_appearance(stage: Appearance) -> None:
     assert np.array_equal(first, turned, equal_nan=True), "the order within the batch matters"
     other = paint(stage, [samples[0], samples[0], samples[0]], [draws[0]] * 3)
     assert np.array_equal(first[:1], other[:1], equal_nan=True), "batch-mates matter"
+    if isinstance(stage, Pointwise):
+        check_pointwise(stage)
     if stage.also_on_device:
         check_also_on_device(stage, samples, draws, first)
     if stage.gives == "srgb":
         finite = first[np.isfinite(first)]
         assert finite.size == 0 or (finite.min() > -0.51 and finite.max() < 1.51), "sRGB values far outside [0, 1]"
+
+
+def check_pointwise(stage: Pointwise) -> None:
+    """The engine's table gives what `paint` gives: each value is mapped on its own, alone and in a row."""
+    slots = [Slot("first", stage), Slot("second", stage)]
+    for sample in (make_sample(0), make_sample(1)):
+        entry = Entry(sample.id, sample.id, 0, sample.image.size, sample.group, sample.split)
+        work = Work(0, entry, 0, sample)
+        for row in (slots[:1], slots):
+            table, painted = appearance.paint_table(row, work, 5, last=False).sample, work
+            for slot in row:
+                painted = appearance.paint_host(slot, painted, 5)
+            other = painted.sample
+            assert table.image.space == other.image.space, "the table gives another space than paint"
+            apart = float(np.abs(table.image.pixels - other.image.pixels).max())
+            assert apart <= 1e-5, f"the table's values differ from paint's by {apart:.2g}: curve() is not pointwise"
+            renewed = [s.reference is s.image for s in (table, other)]
+            assert renewed == [stage.renews_reference] * 2, "the reference is renewed on one way only"
 
 
 def check_also_on_device(
@@ -151,7 +175,7 @@ def check_geometry(stage: Geometry) -> None:
         again = stage.warp(labels, draw)
         assert np.array_equal(warp.backward_grid(), again.backward_grid(), equal_nan=True), "one draw, two warps"
         moved = move.apply(sample, warp)
-        moved.sample.labels.check()
+        moved.sample.labels.check(thorough=True)
         tally = moved.tally
         dropped = sum(tally["dropped"].values())
         assert tally["annotations_in"] == tally["kept"] + tally["clipped"] + dropped, f"annotations lost: {tally}"

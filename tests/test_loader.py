@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from synthaug import loader
+from synthaug.engine import local
+from synthaug.engine.configure import compose
 from synthaug.engine.source import Source
 from synthaug.errors import ConfigError
 from synthaug.formats import png
@@ -21,7 +24,9 @@ DEVICE = ("model._target_=tests.fakes.FakeDeviceModel", "+model.leak=false", "+m
 
 def source(*overrides: str) -> Source:
     fixed = ("engine.micro_batch=2", "gate.share=0", "model.strength=0.1")
-    return loader.pipeline(runs.RECIPE, (*fixed, *overrides), plugins=[runs.PLUGIN])
+    given = {word.partition("=")[0] for word in overrides}
+    words = [word for word in fixed if word.partition("=")[0] not in given]
+    return loader.pipeline(runs.RECIPE, (*words, *overrides), plugins=[runs.PLUGIN])
 
 
 @pytest.mark.parametrize("stages", [(), DEVICE], ids=["host", "device"])
@@ -82,15 +87,98 @@ def test_resumed_samples_have_the_same_bytes() -> None:
     made = source("read.count=9", *DEVICE)
     full = {i: im for b in loader.Loader(made, batch_size=3) for i, im in zip(b["index"], b["image"], strict=True)}
     half = loader.Loader(made, batch_size=3, workers=2)
-    half.load_state_dict({"epoch": 0, "delivered": 3, "world_size": 1})
+    half.load_state_dict({**half.state_dict(), "delivered": 3})
     rest = {i: im for b in half for i, im in zip(b["index"], b["image"], strict=True)}
     assert len(rest) == 6
     assert all(torch.equal(full[i], image) for i, image in rest.items())
 
 
-def test_a_state_of_another_world_size_is_refused() -> None:
-    with pytest.raises(ConfigError, match="state of 2 ranks"):
-        loader.Loader(source()).load_state_dict({"epoch": 0, "delivered": 3, "world_size": 2})
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"world_size": 2}, "world_size=2 and this world_size=1: its position counts other samples"),
+        ({"shuffle": False}, "shuffle=False and this shuffle=True"),
+        ({"samples": 11}, "samples=11 and this samples=10"),
+        ({"source": "another"}, "source='another' and this source="),
+        ({"delivered": -1}, "state's delivered=-1: expected a whole number, 0 or more"),
+        ({"delivered": 11}, "delivered=11 of 10 samples"),
+        ({"delivered": 2.5}, "state's delivered=2.5"),
+        ({"epoch": -3}, "state's epoch=-3"),
+        ({"epoch": None}, "state's epoch=None"),
+    ],
+)
+def test_a_state_of_something_else_is_refused_and_changes_nothing(change: dict[str, object], words: str) -> None:
+    made = loader.Loader(source())
+    with pytest.raises(ConfigError, match=words):
+        made.load_state_dict({**made.state_dict(), **change})
+    assert (made.epoch, made.delivered) == (0, 0)
+
+
+def test_a_state_goes_on_with_the_same_samples_alone() -> None:
+    """Whatever decides the looks is in it; where things lie and how fast they are read is not."""
+    state = json.loads(json.dumps(loader.Loader(source(), batch_size=2).state_dict()))
+    loader.Loader(source("write.root=elsewhere", "engine.workers=3"), batch_size=3).load_state_dict(state)
+    for other in ("seed=9", "model.strength=0.2", "read.width=56"):
+        with pytest.raises(ConfigError, match="this source="):
+            loader.Loader(source(other)).load_state_dict(state)
+    with pytest.raises(ConfigError, match="lacks epoch, delivered"):
+        loader.Loader(source()).load_state_dict({"model": 1})
+    stream = loader.SampleStream(source())
+    with pytest.raises(ConfigError, match="lacks yielded, workers"):
+        stream.load_state_dict(state)
+    with pytest.raises(ConfigError, match="this source="):
+        loader.SampleStream(source("seed=9")).load_state_dict(stream.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "batch_size=0: expected a whole number, 1 or more"),
+        ({"batch_size": 2.0}, "batch_size=2.0"),
+        ({"workers": -1}, "workers=-1: expected a whole number, 0 or more"),
+        ({"rank": 0, "world_size": 0}, "rank=0 of world_size=0"),
+        ({"rank": 2, "world_size": 2}, "rank=2 of world_size=2"),
+        ({"world_size": 11}, "10 samples make no batch of 1 on 11 ranks"),
+        ({"batch_size": 11, "drop_last": True}, "no batch of 11 on 1 ranks with drop_last"),
+    ],
+)
+def test_loaders_that_cannot_be_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        loader.Loader(source(), **options)  # type: ignore[arg-type]
+
+
+def test_an_epoch_counts_from_zero() -> None:
+    for made in (loader.Loader(source()), loader.SampleDataset(source()), loader.SampleStream(source())):
+        for wrong in (-1, 1.5, None):
+            with pytest.raises(ConfigError, match="epoch="):
+                made.set_epoch(wrong)  # type: ignore[arg-type]
+        made.set_epoch(np.int64(3))  # type: ignore[arg-type]
+        assert made.epoch == 3
+
+
+def test_splits_of_a_written_dataset(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "defaults: [/config, /write: folder, _self_]\nread: {_target_: tests.fakes.FakeReader, count: 12}\n"
+        "ungated: true\nsplit: {train: 0.5, val: 0.5}\nwrite: {root: '???'}\n"
+    )
+    done = [f"write.root={out}", "engine.workers=0", "engine.progress=none"]
+    assert local.run(compose(str(recipe), done, plugins=[runs.PLUGIN])) == 0
+    train, val = loader.written(out, split="train"), loader.written(out, split="val")
+    assert 0 < len(train) < 12
+    with pytest.warns(UserWarning, match="splits train, val come mixed; choose one with split='train'"):
+        both = loader.written(out)
+    assert len(both) == len(train) + len(val) == 12
+    assert both.splits == train.splits == ("train", "val")
+    with pytest.raises(ConfigError, match=r"has no split 'vall'\. Did you mean 'val'\?"):
+        loader.written(out, split="vall")
+    with pytest.raises(ConfigError, match=r"has no split 'test'"):
+        loader.written(out, split="test")
+    state = loader.Loader(train).state_dict()
+    loader.Loader(loader.written(out, split="train")).load_state_dict(state)
+    with pytest.raises(ConfigError, match=r"samples=|source="):
+        loader.Loader(val).load_state_dict(state)
 
 
 def test_the_stream_works_in_a_plain_torch_loader() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from synthaug.augment import ranges
-from synthaug.contracts import Draw, Geometry
+from synthaug.contracts import Border, Draw, Geometry
 from synthaug.errors import ConfigError
 from synthaug.labels import Labels, Size
 from synthaug.warp import motion
@@ -89,6 +89,11 @@ class Affine(Geometry):
         shear_y: Range in degrees within [-40, 40]; slants horizontal lines.
         translate_x: Range as a share of the width within [-1, 1]; right positive.
         translate_y: Range as a share of the height within [-1, 1]; down positive.
+        cover: Scales up by just as much more as keeps the canvas filled, whatever was drawn; else empty borders
+            appear. Small objects at the edges may leave the picture.
+        border: What shows where the view leaves the picture: `constant` (black), or `reflect`, the picture mirrored
+            at its edges. Mirrored objects have no labels; where there is a `semantic` or `ignore` pass, such pixels
+            are marked in `ignore`.
         probability: Share of the samples that are moved, in [0, 1].
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
@@ -104,6 +109,8 @@ class Affine(Geometry):
         shear_y: Sequence[float] = (-3.0, 3.0),
         translate_x: Sequence[float] = (-0.05, 0.05),
         translate_y: Sequence[float] = (-0.05, 0.05),
+        cover: bool = False,
+        border: Border = "constant",
         probability: float = 1.0,
         scope: ranges.Shared = "sample",
     ) -> None:
@@ -114,6 +121,8 @@ class Affine(Geometry):
         self.shear_y = ranges.interval("shear_y", shear_y, -40, 40, "degrees")
         self.translate_x = ranges.interval("translate_x", translate_x, -1, 1, "of the width")
         self.translate_y = ranges.interval("translate_y", translate_y, -1, 1, "of the height")
+        self.cover = bool(cover)
+        self.border = ranges.border(border)
         self.probability = ranges.probability("probability", probability)
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
@@ -128,14 +137,31 @@ class Affine(Geometry):
     def warp(self, labels: Labels, draw: Draw) -> Warp:
         if not draw["apply"]:
             return Warp.identity(labels.size)
-        height, width = labels.size
+        warp = self._scaled(labels.size, draw, draw["scale"])
+        if not self.cover:
+            return warp
+        return self._scaled(labels.size, draw, draw["scale"] * _excess(warp))
+
+    def _scaled(self, size: Size, draw: Draw, scale: float) -> Warp:
         return motion.affine(
-            labels.size,
-            scale=(draw["scale"], draw["scale"]),
+            size,
+            scale=(scale, scale),
             degrees=-draw["rotation"],
             shear=(draw["shear"][0], draw["shear"][1]),
-            translate=(draw["translate"][0] * width, draw["translate"][1] * height),
+            translate=(draw["translate"][0] * size[1], draw["translate"][1] * size[0]),
         )
+
+
+def _excess(warp: Warp) -> float:
+    """How much larger an affine motion must be so that its canvas sees nothing but the picture; at least 1.
+
+    The motion is about the centre, so what its pixels see shrinks toward the centre as it grows. The outermost
+    pixel centres decide: what lies beyond those of the picture would be blended with the outside.
+    """
+    height, width = warp.source
+    corners = [(x, y) for x in (0.5, width - 0.5) for y in (0.5, height - 0.5)]
+    seen = np.abs(warp.backward(corners) - (width / 2, height / 2))
+    return max(1.0, float((seen / np.maximum((width / 2 - 0.5, height / 2 - 0.5), 0.5)).max()))
 
 
 class Perspective(Geometry):
@@ -146,6 +172,9 @@ class Perspective(Geometry):
             corners need not be convex).
         cover: Corners of the view move inwards only, so that the canvas stays filled; else they move both
             ways and empty borders appear.
+        border: What shows where the view leaves the picture: `constant` (black), or `reflect`, the picture mirrored
+            at its edges. Mirrored objects have no labels; where there is a `semantic` or `ignore` pass, such pixels
+            are marked in `ignore`.
         probability: Share of the samples that are moved, in [0, 1].
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene).
     """
@@ -153,11 +182,18 @@ class Perspective(Geometry):
     sees = "size"
 
     def __init__(
-        self, *, jitter: float = 0.08, cover: bool = True, probability: float = 1.0, scope: ranges.Shared = "sample"
+        self,
+        *,
+        jitter: float = 0.08,
+        cover: bool = True,
+        border: Border = "constant",
+        probability: float = 1.0,
+        scope: ranges.Shared = "sample",
     ) -> None:
         self.scope = ranges.shared(scope)
         self.jitter = ranges.number("jitter", jitter, 0, 0.24, "of the side")
         self.cover = bool(cover)
+        self.border = ranges.border(border)
         self.probability = ranges.probability("probability", probability)
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from synthaug.augment import ranges
 from synthaug.camera import Camera, distort, matrix
-from synthaug.contracts import Draw, Geometry
+from synthaug.contracts import Border, Draw, Geometry
 from synthaug.labels import Labels, Size
 from synthaug.warp.motion import Warp
 
@@ -28,6 +28,9 @@ class LensDistortion(Geometry):
     Args:
         k1: Range of the first coefficient within [-0.5, 0.5]; negative is a barrel, positive a cushion.
         k2: Range of the second coefficient within [-0.25, 0.25].
+        border: What shows where the view leaves the picture: `constant` (black), or `reflect`, the picture mirrored
+            at its edges. Mirrored objects have no labels; where there is a `semantic` or `ignore` pass, such pixels
+            are marked in `ignore`.
         probability: Share of the samples that are bent, in [0, 1].
         scope: `sample`, or `group`: one draw for all samples of a group (frames of a sequence, views of a scene);
             for `flow` to stay true, they must have been taken with the same camera and at the same size.
@@ -40,12 +43,14 @@ class LensDistortion(Geometry):
         *,
         k1: Sequence[float] = (-0.15, 0.05),
         k2: Sequence[float] = (-0.02, 0.02),
+        border: Border = "constant",
         probability: float = 1.0,
         scope: ranges.Shared = "sample",
     ) -> None:
         self.scope = ranges.shared(scope)
         self.k1 = ranges.interval("k1", k1, -0.5, 0.5, "(no unit)")
         self.k2 = ranges.interval("k2", k2, -0.25, 0.25, "(no unit)")
+        self.border = ranges.border(border)
         self.probability = ranges.probability("probability", probability)
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from synthaug.contracts import Border
 from synthaug.errors import ConfigError
 from synthaug.labels import Size
 
@@ -49,6 +50,14 @@ def shared(value: object) -> Shared:
         if value == choice:
             return choice
     raise ConfigError(f"scope is {value!r}, expected one of {', '.join(get_args(Shared))}")
+
+
+def border(value: object) -> Border:
+    """What pictures show outside their source; `ConfigError` for anything but `constant` and `reflect`."""
+    for choice in get_args(Border):
+        if value == choice:
+            return choice
+    raise ConfigError(f"border is {value!r}, expected one of {', '.join(get_args(Border))}")
 
 
 def canvas(height: object, width: object) -> Size:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from synthaug import seeds
 from synthaug.contracts import Appearance, Draw, Geometry, Painted, Pointwise, Stage
+from synthaug.engine import blame
 from synthaug.engine.pipeline import Slot
 from synthaug.engine.plan import Entry
 from synthaug.errors import Rejected, SynthaugError
@@ -53,20 +54,25 @@ def drawn(slot: Slot, work: Work, labels: Labels, seed: int) -> Draw:
 
     A group moves as one: its motion does not depend on the attempt, for a frame that is repaired alone must not
     leave the others, whose `flow` counts on it. Its look does, or a repair would change nothing.
+
+    Raises:
+        Rejected: Under `draw`, when the draw cannot be stored (`blame.as_json`).
     """
     stage, entry = slot.stage, work.entry
     assert isinstance(stage, Appearance | Geometry)
-    if stage.scope != "object":
-        scope_id = entry.group if stage.scope == "group" else entry.source
-        as_one = stage.scope == "group" and isinstance(stage, Geometry)
-        attempt = 0 if as_one else work.attempt
-        return stage.draw(seeds.generator(seed, scope_id, entry.variant, slot.name, attempt), labels, attempt)
-    draws: Draw = {}
-    for instance in labels.instances:
-        object_id = instance.object_id or f"{entry.source}#{instance.id}"
-        rng = seeds.generator(seed, object_id, entry.variant, slot.name, work.attempt)
-        draws[object_id] = stage.draw(rng, labels.of((instance,)), work.attempt)
-    return draws
+    with blame.at(slot):
+        if stage.scope != "object":
+            scope_id = entry.group if stage.scope == "group" else entry.source
+            as_one = stage.scope == "group" and isinstance(stage, Geometry)
+            attempt = 0 if as_one else work.attempt
+            rng = seeds.generator(seed, scope_id, entry.variant, slot.name, attempt)
+            return blame.as_json(stage.draw(rng, labels, attempt))
+        draws: Draw = {}
+        for instance in labels.instances:
+            object_id = instance.object_id or f"{entry.source}#{instance.id}"
+            rng = seeds.generator(seed, object_id, entry.variant, slot.name, work.attempt)
+            draws[object_id] = blame.as_json(stage.draw(rng, labels.of((instance,)), work.attempt))
+        return draws
 
 
 def paint_host(slot: Slot, work: Work, seed: int) -> Work:
@@ -76,40 +82,58 @@ def paint_host(slot: Slot, work: Work, seed: int) -> Work:
     labels = seen_by(stage, work.sample.labels)
     draw = drawn(slot, work, labels, seed)
     images = to_planes(work.sample.image, stage.takes)
-    try:
+    with blame.at(slot):
         painted = stage.paint(images, [seen_by(stage, work.sample.labels)], [draw])
-    except Rejected as rejected:
-        raise Rejected(rejected.reason, rejected.message, sample_id=work.entry.id, slot=slot.name) from rejected
     return finish(slot, work, draw, *unpack(slot, painted, 1)[0])
 
 
 def paint_table(slots: Sequence[Slot], work: Work, seed: int, *, last: bool) -> Work:
-    """A row of Pointwise stages on an 8-bit picture: one table, one look-up.
+    """A row of Pointwise stages on an 8-bit picture: one table, one look-up; values as of `paint_host`.
 
     Args:
-        last: Whether the bracket ends here, so that the table itself is rounded to 8 bits.
+        last: Whether the bracket ends here, so that a table of sRGB is itself rounded to 8 bits.
+
+    Raises:
+        Rejected: The picture holds a value for which a curve has none.
     """
     pixels = work.sample.image.pixels
     table = np.repeat(np.arange(256, dtype=np.float32)[:, None] / np.float32(255), 3, axis=1)
+    space: Space = "srgb"
+    renews = False
     steps: list[Step] = []
     for slot in slots:
         stage = slot.stage
         assert isinstance(stage, Pointwise)
-        labels = seen_by(stage, work.sample.labels)
-        draw = drawn(slot, work, labels, seed)
-        table = np.clip(stage.curve(table, draw), 0.0, 1.0).astype(np.float32)
+        draw = drawn(slot, work, seen_by(stage, work.sample.labels), seed)
+        with blame.at(slot):
+            table = np.clip(stage.curve(_as_space(table, space, stage.takes), draw), 0.0, 1.0).astype(np.float32)
+        _check_table(slot, work, table, pixels)
+        space, renews = stage.gives, stage.renews_reference
         steps.append(Step(slot.name, type(stage).__name__, work.attempt, draw))
-    if not np.isfinite(table).all():
-        raise Rejected(
-            "nonfinite", "the tone curve has values that are not finite", sample_id=work.entry.id, slot=slots[-1].name
-        )
-    if last:
+    if last and space == "srgb":
         rounded_table = to_bytes(table)
         grey = bool((rounded_table == rounded_table[:, :1]).all())  # one table for all channels takes half the time
         painted: Array = cv2.LUT(pixels, rounded_table[:, 0] if grey else rounded_table[None])
     else:
         painted = np.stack([table[:, c][pixels[..., c]] for c in range(3)], axis=-1)
-    return repainted(work, Picture(painted), tuple(steps), renews=False)
+    return repainted(work, Picture(painted, space), tuple(steps), renews=renews)
+
+
+def _as_space(values: Array, space: Space, wanted: Space) -> Array:
+    if space == wanted:
+        return values
+    return linear_from_srgb(values) if wanted == "linear" else srgb_from_linear(values)
+
+
+def _check_table(slot: Slot, work: Work, table: Array, pixels: Array) -> None:
+    """Refuses what a curve has no value for, where the picture needs that value."""
+    if np.isfinite(table).all():
+        return
+    bad = sum(int(np.count_nonzero(~np.isfinite(table[:, c])[pixels[..., c]])) for c in range(3))
+    objection = refusal(slot, work, "", (3, *work.sample.image.size), bad)
+    if objection is not None:
+        raise objection
+    np.nan_to_num(table, copy=False)
 
 
 def unpack(slot: Slot, painted: Any, count: int) -> list[tuple[Array, str]]:
@@ -173,9 +197,7 @@ def to_planes(picture: Picture, space: Space) -> NDArray[np.float32]:
     scale = np.float32(255 if picture.pixels.dtype == np.uint8 else 1)
     for number, plane in enumerate(planes[0]):
         np.divide(cv2.extractChannel(picture.pixels, number), scale, out=plane)  # half the time of a transposed copy
-    if picture.space == space:
-        return planes
-    return linear_from_srgb(planes) if space == "linear" else srgb_from_linear(planes)
+    return np.asarray(_as_space(planes, picture.space, space), dtype=np.float32)
 
 
 def rounded(sample: Sample, *, hdr: bool) -> Sample:

@@ -6,27 +6,24 @@ Nothing here depends on which batch-mates survive: a missing one is padding.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synthaug.contracts import Gate, Geometry, Verdict
+from synthaug.contracts import Gate, Verdict
 from synthaug.engine import appearance, rows
 from synthaug.engine.appearance import Work
+from synthaug.engine.blame import Broken, at, failed, told
 from synthaug.engine.device_row import paint_device
+from synthaug.engine.motions import Rules, moved, resample_on
 from synthaug.engine.pipeline import Bracket, Slot
 from synthaug.engine.rows import Row
 from synthaug.engine.workers import Failed
 from synthaug.errors import Rejected, SynthaugError
-from synthaug.labels import Labels
-from synthaug.sample import Sample, Step
-from synthaug.warp import move
-from synthaug.warp.motion import Warp
+from synthaug.sample import Step
 
 Outcome = Work | Rejected | Failed
 
@@ -64,7 +61,7 @@ def run(
     Args:
         begun: What `run_prefix` made of the batch elsewhere; the bracket goes on from there.
 
-    A `Rejected` of a stage or gate stands for this attempt; whether there is another is the caller's.
+    A `Rejected` of a stage or gate stands for this attempt; whether there is another is the caller's (`again`).
     """
     outcomes: list[Outcome] = list(batch if begun is None else begun)
     cut = rows.rows(bracket.stages, settings.device)
@@ -77,6 +74,19 @@ def run(
     return outcomes
 
 
+def again(work: Work, outcome: Outcome, attempts: int) -> Work | None:
+    """The next attempt of a sample that failed this one, from the bracket's start; None where there is none.
+
+    Args:
+        work: As it entered the bracket.
+        outcome: What the bracket made of it. What is `Failed` is not tried again: no draw is to blame.
+        attempts: Of the run, the first one included.
+    """
+    if not isinstance(outcome, Rejected) or work.attempt + 1 >= attempts:
+        return None
+    return replace(work, attempt=work.attempt + 1)
+
+
 def run_prefix(bracket: Bracket, batch: Sequence[Work], settings: Settings) -> list[Outcome]:
     """Only the stages before the first device stage: the part that a loader's worker can do."""
     outcomes: list[Outcome] = list(batch)
@@ -87,7 +97,9 @@ def run_prefix(bracket: Bracket, batch: Sequence[Work], settings: Settings) -> l
 
 def _row(row: Row, outcomes: list[Outcome], settings: Settings, *, last: bool) -> list[Outcome]:
     if row.kind == "geometry":
-        return _each(lambda w: moved(row.slots, w, settings), outcomes, settings)
+        resample = resample_on(settings.device, settings.on_device) if row.away else None
+        rules = Rules(settings.seed, settings.min_visible, settings.min_area, resample)
+        return _each(lambda w: moved(row.slots, w, rules), outcomes, settings)
     if row.kind == "device":
         return _device(row.slots, outcomes, settings, last=last)
     return _each(lambda w: _painted(row, w, settings, last=last), outcomes, settings)
@@ -123,9 +135,10 @@ def _on_device(
     except (SynthaugError, KeyboardInterrupt):
         raise
     except (Exception, SystemExit) as error:
-        names, ids = "+".join(slot.name for slot in slots), ", ".join(work.entry.id for work in alive)
+        ids = ", ".join(work.entry.id for work in alive)
+        names = error.slot if isinstance(error, Broken) else "+".join(slot.name for slot in slots)
         way = ""
-        if "out of memory" in str(error).lower():
+        if "out of memory" in told(error).lower():
             way = f" Lower engine.micro_batch={settings.micro_batch}, with another write.root."
         message = f"slot {names} failed on {settings.device} with samples {ids}: {told(error)}.{way}"
         raise SynthaugError(message) from error
@@ -144,70 +157,20 @@ def _each(step: Callable[[Work], Work], outcomes: list[Outcome], settings: Setti
         except SynthaugError:
             raise
         except (Exception, SystemExit) as error:  # a stage's bug costs the sample, not the night's run
-            return Failed("error", told(error))
+            return failed(error)
 
     return list(settings.host.map(guarded, outcomes))
-
-
-def told(error: BaseException) -> str:
-    """The error and the line that raised it, so that a counted failure is not an unexplained one."""
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno} in {last.name})"
 
 
 def _located(rejected: Rejected, work: Work) -> Rejected:
     return Rejected(rejected.reason, rejected.message, sample_id=work.entry.id, slot=rejected.slot)
 
 
-def moved(slots: tuple[Slot, ...], work: Work, settings: Settings) -> Work:
-    """Neighbouring geometries, composed into one warp and resampled once."""
-    sample = work.sample
-    total: Warp | None = None
-    view = sample.labels
-    for slot in slots:
-        stage = slot.stage
-        assert isinstance(stage, Geometry)
-        if total is not None and (stage.needs or stage.wants):
-            sample = _carried(sample, total, settings, slots)
-            total, view = None, sample.labels
-        elif total is not None:
-            view = move.preview(sample.labels, total, stage.sees)
-        labels = appearance.seen_by(stage, view)
-        draw = appearance.drawn(slot, work, labels, settings.seed)
-        warp = stage.warp(labels, draw)
-        _check_canvas(slot, stage, warp, view)
-        step = Step(slot.name, type(stage).__name__, work.attempt, draw)
-        sample = replace(sample, trail=(*sample.trail, step))
-        total = warp if total is None else total.then(warp)
-    if total is not None:
-        sample = _carried(sample, total, settings, slots)
-    return replace(work, sample=sample)
-
-
-def _carried(sample: Sample, warp: Warp, settings: Settings, slots: tuple[Slot, ...]) -> Sample:
-    """Pixels and labels through a composed warp; what became of each annotation goes into the trail."""
-    together = all(slot.stage.scope == "group" for slot in slots)
-    result = move.apply(
-        sample, warp, min_visible=settings.min_visible, min_area=settings.min_area, same_for_group=together
-    )
-    step = Step("+".join(slot.name for slot in slots), "Warp", 0, {}, result.tally)
-    return replace(result.sample, trail=(*result.sample.trail, step))
-
-
-def _check_canvas(slot: Slot, stage: Geometry, warp: Warp, labels: Labels) -> None:
-    planned = stage.canvas(labels.size)
-    if tuple(warp.source) != tuple(labels.size) or tuple(warp.target) != tuple(planned):
-        raise SynthaugError(
-            f"slot {slot.name} ({type(stage).__name__}) warps {warp.source} to {warp.target}; "
-            f"the picture is {labels.size} and the plan expects {planned}"
-        )
-
-
 def _gate(slot: Slot, outcomes: list[Outcome], settings: Settings) -> list[Outcome]:
     gate = slot.stage
     assert isinstance(gate, Gate)
     if gate.place == "host":
-        return _each(lambda w: _verdict(slot, w, _judge(gate, w)), outcomes, settings)
+        return _each(lambda w: _verdict(slot, w, _judge(slot, gate, w)), outcomes, settings)
     alive = [o for o in outcomes if isinstance(o, Work)]
     if not alive:
         return outcomes
@@ -219,12 +182,13 @@ def _gate(slot: Slot, outcomes: list[Outcome], settings: Settings) -> list[Outco
     return [next(done) if isinstance(o, Work) else o for o in outcomes]
 
 
-def _judge(gate: Gate, work: Work) -> Verdict:
+def _judge(slot: Slot, gate: Gate, work: Work) -> Verdict:
     sample = work.sample
     images = appearance.to_planes(sample.image, "srgb")
     untouched = sample.reference is sample.image
     references = images.copy() if untouched else appearance.to_planes(sample.reference, "srgb")
-    return gate.judge(images, references, [appearance.seen_by(gate, sample.labels)])[0]
+    with at(slot):
+        return gate.judge(images, references, [appearance.seen_by(gate, sample.labels)])[0]
 
 
 def _judge_batch(slot: Slot, gate: Gate, alive: Sequence[Work], settings: Settings) -> list[Outcome]:
@@ -238,10 +202,15 @@ def _judge_batch(slot: Slot, gate: Gate, alive: Sequence[Work], settings: Settin
     labels = [appearance.seen_by(gate, w.sample.labels) for w in padded]
 
     def judge() -> Sequence[Verdict]:
-        with torch.inference_mode():
+        with torch.inference_mode(), at(slot):
             return gate.judge(images, references, labels)
 
-    verdicts = settings.on_device(judge)
+    try:
+        verdicts = settings.on_device(judge)
+    except Rejected as rejected:
+        if len(alive) == 1:
+            return [_located(rejected, alive[0])]
+        return [_judge_batch(slot, gate, [work], settings)[0] for work in alive]
     outcomes: list[Outcome] = []
     for work, verdict in zip(alive, verdicts, strict=False):
         try:

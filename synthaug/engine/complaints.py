@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, cast
 
+from synthaug.engine import vet
 from synthaug.errors import ConfigError, SynthaugError, nearest
 
 Attempt = Callable[[Sequence[str]], Any]
@@ -70,7 +71,7 @@ def _unknown(key: str, attempt: Attempt, overrides: Sequence[str]) -> str:
     from omegaconf import OmegaConf
 
     plain: Any = {}
-    for rest in ([o for o in overrides if _key_of(o) != key], []):
+    for rest in ([o for o in overrides if vet.key_of(o) != key], []):
         with contextlib.suppress(HydraException):
             plain = OmegaConf.to_container(attempt(rest), resolve=False)
             break
@@ -81,10 +82,6 @@ def _unknown(key: str, attempt: Attempt, overrides: Sequence[str]) -> str:
             f"list (- /{key}: OPTION), or override its fields ({key}.FIELD=VALUE)"
         )
     return f"there is no '{key}' to override.{nearest_key(key, plain)}"
-
-
-def _key_of(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
 
 
 def nearest_key(key: str, plain: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from synthaug.engine import build, complaints, recipes, settings, targets, vet
+from synthaug.engine import build, complaints, recipes, roots, settings, targets, vet
 from synthaug.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def compose(
     *,
     config_dir: str | None = None,
     plugins: Sequence[str] = (),
+    output: bool = True,
 ) -> RunConfig:
     """Composes a recipe with overrides and checks the result. Costs about 0.3 s and writes nothing.
 
@@ -58,13 +59,14 @@ def compose(
         overrides: Hydra's grammar: `key=value`, `group=option`, `+new=1`, `~slot`.
         config_dir: A folder of the user's own groups and recipes.
         plugins: Plug-in modules, imported here; their classes may be named by `_target_`.
+        output: False lets `write.root` be left out; it is then empty.
 
     Raises:
         ConfigError: Unknown key or option, missing value, wrong type, out of range.
         SecurityError: A class, a YAML tag or an interpolation that a configuration may not use.
     """
     composed = raw(pipeline, overrides, config_dir=config_dir)
-    return checked(composed, recipes.name_of(pipeline), plugins)
+    return checked(composed, recipes.name_of(pipeline), plugins, output=output)
 
 
 def raw(pipeline: str, overrides: Sequence[str] = (), *, config_dir: str | None = None) -> DictConfig:
@@ -76,8 +78,7 @@ def raw(pipeline: str, overrides: Sequence[str] = (), *, config_dir: str | None 
     """
     import hydra
 
-    dropped = [o[1:] for o in overrides if _DROP.fullmatch(o)]
-    overrides = prepared([o for o in overrides if not _DROP.fullmatch(o)])
+    overrides, dropped = prepared(overrides)
     with recipes.staged(pipeline, config_dir) as config_name:
         where = str(targets.find_conf())
         with hydra.initialize_config_dir(where, job_name="synthaug", **version_base()):
@@ -86,13 +87,13 @@ def raw(pipeline: str, overrides: Sequence[str] = (), *, config_dir: str | None 
                 return hydra.compose(config_name, list(some), return_hydra_config=True)
 
             with complaints.translated(attempt, overrides):
-                return _without(dropped, attempt(overrides))
+                return without(dropped, attempt(overrides))
 
 
 _DROP = re.compile(r"~[A-Za-z_]\w*")
 
 
-def _without(dropped: Sequence[str], composed: DictConfig) -> DictConfig:
+def without(dropped: Sequence[str], composed: DictConfig) -> DictConfig:
     """Drops slots after composing: Hydra takes `~gate` for a group, and misses a slot that a recipe spells out."""
     from omegaconf import open_dict
 
@@ -111,19 +112,38 @@ def version_base() -> dict[str, str]:
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3") else {}
 
 
-def prepared(overrides: Sequence[str]) -> list[str]:
-    """Overrides, vetted; a mapping as value may bring new keys, which Hydra allows under `++` alone.
+def prepared(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides as Hydra shall have them, vetted, and the names of slots to drop after composing.
+
+    A mapping as value may bring new keys, which Hydra allows under `++` alone, and its grammar has no `~/`.
 
     Raises:
-        ConfigError, SecurityError: As `vet.check_override`.
+        ConfigError, SecurityError: As `vet.check_override`, and where one key is given twice: a line that
+            contradicts itself is a slip, and the last word would win in silence.
     """
     for override in overrides:
         vet.check_override(override)
-    return [f"++{o}" if re.match(r"[A-Za-z_][\w.]*=\{", o) else o for o in overrides]
+    given: dict[str, str] = {}
+    for override in overrides:
+        key = vet.key_of(override)
+        if key in given:
+            raise ConfigError(f"'{key}' is given twice: '{given[key]}' and '{override}'; say it once")
+        given[key] = override
+    dropped = [o[1:] for o in overrides if _DROP.fullmatch(o)]
+    kept = [_homely(o) for o in overrides if not _DROP.fullmatch(o)]
+    return [f"++{o}" if re.match(r"[A-Za-z_][\w.]*=\{", o) else o for o in kept], dropped
 
 
-def checked(composed: DictConfig, name: str, plugins: Sequence[str] = ()) -> RunConfig:
-    """The composed configuration as plain data, every rule of this module applied.
+def _homely(override: str) -> str:
+    """Quotes around the values that begin with `~/`."""
+    key, equals, value = override.partition("=")
+    if set(value) & set("'\"[]{}()"):
+        return override
+    return key + equals + ",".join(f"'{v}'" if v == "~" or v.startswith("~/") else v for v in value.split(","))
+
+
+def checked(composed: DictConfig, name: str, plugins: Sequence[str] = (), *, output: bool = True) -> RunConfig:
+    """The composed configuration as plain data, every rule of this module applied; `output` as in `compose`.
 
     Raises:
         ConfigError, SecurityError: As `compose`.
@@ -135,13 +155,17 @@ def checked(composed: DictConfig, name: str, plugins: Sequence[str] = ()) -> Run
     for required in ("read", "write", "engine"):
         if not isinstance(plain.get(required), dict):
             raise ConfigError(f"the recipe has no '{required}'; name one in its defaults list: /{required}: OPTION")
-    _refuse_missing(plain)
+    if not output and plain["write"].get("root") == "???":
+        plain["write"]["root"] = ""
+    _refuse_missing(plain, ("read", "write") if output else ("read",))
     run = settings.check({k: plain[k] for k in plain if k in _SCALARS}, settings.RUN)
     engine = settings.check(plain["engine"], settings.ENGINE, "engine.")
     for slot, node in {"read": plain["read"], **stages, "write": plain["write"]}.items():
         build.verify(node, slot, plugins)
     hashes = {module: targets.source_hash(module) for module in plugins}
-    return RunConfig(name, run, plain["read"], plain["write"], engine, stages, stored, found, hashes)
+    read, write = (roots.spelt_out(plain[slot], slot) for slot in ("read", "write"))
+    stages = {slot: roots.spelt_out(node, slot) for slot, node in stages.items()}
+    return RunConfig(name, run, read, write, engine, stages, stored, found, hashes)
 
 
 _SCALARS = frozenset(setting.name for setting in settings.RUN)
@@ -188,7 +212,11 @@ def slots_of(plain: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return stages
 
 
-def _refuse_missing(plain: Mapping[str, Any]) -> None:
+def _refuse_missing(plain: Mapping[str, Any], rooted: Sequence[str]) -> None:
     missing = [where for where, text in vet.strings(plain) if text == "???"]
-    if missing:
+    if len(missing) > 1:
         raise ConfigError(build.mandatory(missing[0]) + "".join(f", {where}=VALUE" for where in missing[1:]))
+    for slot in rooted:
+        roots.refuse_empty(slot, plain[slot])
+    if missing:
+        raise ConfigError(build.mandatory(missing[0]))

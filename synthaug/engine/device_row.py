@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from synthaug.contracts import Appearance, Draw, Painted
-from synthaug.engine import appearance
+from synthaug.engine import appearance, blame
 from synthaug.engine.appearance import Work
 from synthaug.engine.pipeline import Slot
 from synthaug.errors import Rejected, SynthaugError
@@ -62,8 +62,29 @@ def paint_device(
         turn: Runs the stages, one batch at a time.
 
     Returns:
-        The next state of each sample, or why it is out. A picture that is not finite goes on as a black one.
+        The next state of each sample, or why it is out. A picture that is not finite goes on as a black one. Where
+        a stage raises `Rejected`, nobody knows whose picture it means: each is then painted alone, and what raises
+        again is out. What a picture becomes does not depend on its batch-mates, so the others are as they would be.
     """
+    try:
+        return _together(slots, batch, length, device, seed, last, turn)
+    except Rejected as problem:
+        if len(batch) == 1:
+            where = batch[0].entry.id
+            return [Rejected(problem.reason, problem.message, sample_id=where, slot=problem.slot)]
+    return [paint_device(slots, [w], length, device, seed, last=last, turn=turn)[0] for w in batch]
+
+
+def _together(
+    slots: Sequence[Slot],
+    batch: Sequence[Work],
+    length: int,
+    device: str,
+    seed: int,
+    last: bool,
+    turn: Callable[[Callable[[], Any]], Any],
+) -> Sequence[Work | Rejected]:
+    """`paint_device` on the whole batch; raises what the stages raise."""
     import torch
 
     lanes = [_Lane(work) for work in (*batch, *(batch[0] for _ in range(length - len(batch))))]
@@ -124,7 +145,9 @@ def _painted(slot: Slot, told: Told, lanes: Sequence[_Lane], images: Tensor) -> 
     import torch
 
     stage, (labels, draws) = _stage(slot), told
-    done, reasons = _unpacked(slot, stage.paint(images, labels, draws), len(lanes))
+    with blame.at(slot):
+        painted = stage.paint(images, labels, draws)
+    done, reasons = _unpacked(slot, painted, len(lanes))
     low, high = torch.aminmax(done.flatten(1), dim=1)  # a NaN stands in both, whatever is beside it
     finite = torch.isfinite(low) & torch.isfinite(high)
     good: list[bool] = finite.cpu().numpy().tolist()

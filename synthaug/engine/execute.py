@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug.contracts import DatasetInfo
-from synthaug.engine import memory
+from synthaug.engine import identity, memory
 from synthaug.engine.bracket import Settings
 from synthaug.engine.finalise import sheet_ids
 from synthaug.engine.flight import Flight
@@ -53,6 +53,7 @@ def execute(
     made, engine, settings = task.plan, task.config.engine, task.config.settings
     memory.keep_freed()
     job.pipeline.load(job.device)
+    identity.refuse_other_stages(made.identity["stages"], job.pipeline.identity())
     reads = ReadPool(job.reader_spec(made), int(engine["workers"]), float(engine["deadline"]))
     turn = threading.Lock()
 

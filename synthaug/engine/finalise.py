@@ -22,8 +22,14 @@ def sheet_ids(plan: Plan, count: int = 8) -> frozenset[str]:
     return frozenset(ids[i * len(ids) // n] for i in range(n))
 
 
-def finalise(output: Output, plan: Plan, writer: Writer, dataset: DatasetInfo) -> manifest.Totals:
-    """What needs the whole dataset, published last. Pure in the published shards, so it may run twice."""
+def finalise(
+    output: Output, plan: Plan, writer: Writer, dataset: DatasetInfo, notes: Mapping[str, int] | None = None
+) -> manifest.Totals:
+    """What needs the whole dataset, published last. Pure in the published shards, so it may run twice.
+
+    Args:
+        notes: What the reader says of the input as a whole.
+    """
     writer.open(dataset)
     manifests = [_finished(output, shard) for shard in plan.shards]
     fragments = (
@@ -48,7 +54,8 @@ def finalise(output: Output, plan: Plan, writer: Writer, dataset: DatasetInfo) -
                     "plan": plan.digest,
                     "reader": writer.reader(),
                     "totals": counts.to_json(),
-                    "annotations": manifest.added(m["annotations"] for m in manifests),
+                    "notes": dict(notes or {}),
+                    "annotations": manifest.most_frequent(manifest.added(m["annotations"] for m in manifests)),
                     "shards": shards,
                     "files": [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in files],
                 }

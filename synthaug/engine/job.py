@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug.contracts import DatasetInfo, Reader, Stage, Writer
-from synthaug.engine import identity, manifest, plan
+from synthaug.engine import hashing, identity, manifest, plan, roots
 from synthaug.engine.build import build
 from synthaug.engine.finalise import dataset_info
 from synthaug.engine.pipeline import Pipeline, Slot
@@ -55,7 +54,9 @@ class Job:
             self.pipeline,
             self.cut,
             config=identity.config_identity(_composed(config), operational) | {"plugins": dict(config.plugins)},
-            environment=identity.environment(self.pipeline.needs_device, self.device),
+            environment=identity.environment(
+                self.pipeline.needs_device, self.device, sorted({t.rpartition(".")[0] for t in config.targets})
+            ),
             known=known,
         )
         ungated = bool(config.settings["ungated"])
@@ -74,6 +75,10 @@ class Job:
         self.make_writer().open(info)
         return info
 
+    def notes(self) -> dict[str, int]:
+        """What the reader has to say of the input as a whole, zeros left out."""
+        return {name: int(count) for name, count in sorted(self.reader.notes().items()) if count}
+
     def reader_spec(self, made: Plan) -> ReaderSpec:
         """How worker processes build the same reader."""
         return ReaderSpec(dict(self.config.read), tuple(self.config.plugins), dict(made.inputs))
@@ -86,8 +91,7 @@ def open_job(config: RunConfig) -> Job:
         ConfigError: Naming the slot and the field.
     """
     modules = tuple(config.plugins)
-    if not isinstance(config.write.get("root"), str) or not config.write["root"].strip():
-        raise ConfigError(f"write.root={config.write.get('root')!r}: expected the folder that the dataset goes to")
+    roots.refuse_empty("write", config.write)
     reader = build(config.read, "read", modules)
     if not isinstance(reader, Reader):
         raise ConfigError(f"slot read holds a {type(reader).__name__}, expected a Reader")
@@ -131,6 +135,25 @@ def _device(config: RunConfig, pipeline: Pipeline) -> str:
     return "cuda:0" if torch.cuda.is_available() else "cpu"
 
 
+def refuse_absent_device(job: Job) -> None:
+    """Asks torch for the devices that a run wants by name, before it plans anything.
+
+    Raises:
+        ConfigError: Naming those that are there.
+    """
+    wanted, processes = str(job.config.engine["device"]), int(job.config.engine["devices"])
+    if not wanted.startswith("cuda") and not job.device.startswith("cuda"):
+        return
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
+    if count <= int(wanted.partition(":")[2] or 0):
+        raise ConfigError(f"engine.device={wanted}: this machine has no such device; available: {there}")
+    if processes > count:
+        raise ConfigError(f"engine.devices={processes}: one process per device, and there are {count}: {there}")
+
+
 def known_hashes(output: Output, reader: Reader) -> dict[str, str]:
     """Hashes from the stored plan, of files whose stamps say that nobody touched them.
 
@@ -156,5 +179,5 @@ def known_hashes(output: Output, reader: Reader) -> dict[str, str]:
 
 def stamps_of(reader: Reader, made: Plan) -> dict[str, Any]:
     """Stamps of all inputs, for the next resume."""
-    with ThreadPoolExecutor(4) as pool:
-        return dict(zip(made.inputs, map(list, pool.map(reader.stamp, made.inputs)), strict=True))
+    files = list(made.inputs)
+    return dict(zip(files, map(list, hashing.each(reader.stamp, files)), strict=True))

@@ -1,30 +1,29 @@
 """A run on this machine: lock, plan, shards that are not done yet, finalise.
 
 Exit status: 0 complete; 2 refused; 3 complete, but over the reject budget; 75 interrupted, the same command
-goes on; 130 at a second Ctrl-C.
+goes on; 130 at a second Ctrl-C, or at the first where there is nothing to lay down (planning, finalising).
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import threading
-from collections.abc import Generator
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from synthaug.engine import identity, manifest
+from synthaug.contracts import DatasetInfo
+from synthaug.engine import identity, manifest, roots
 from synthaug.engine.devices import run_on_devices
 from synthaug.engine.execute import Task, execute
 from synthaug.engine.finalise import finalise
-from synthaug.engine.job import STAMPS, Job, known_hashes, open_job, stamps_of
+from synthaug.engine.job import STAMPS, Job, known_hashes, open_job, refuse_absent_device, stamps_of
 from synthaug.engine.lock import RunLock
 from synthaug.engine.plan import Plan, Shard
 from synthaug.engine.progress import Progress
-from synthaug.engine.publish import Output
-from synthaug.engine.verify import counted, stored_plan
+from synthaug.engine.publish import PRIVATE, Output
+from synthaug.engine.stopping import stopping
+from synthaug.engine.verify import counted, remarks, stored_plan, strangers
+from synthaug.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from synthaug.engine.configure import RunConfig
@@ -39,39 +38,62 @@ def run(config: RunConfig) -> int:
         Refusal: It does not start: nothing was changed.
         Interrupted: Stopped; what is published is whole.
     """
+    roots.refuse_overlap(config)
     job = open_job(config)
+    refuse_absent_device(job)
     output = Output(job.root)
-    output.preflight()
-    with RunLock(output.root), _stopping() as stop:
-        output.sweep()
-        made = _settled_plan(job, output)
-        todo = unfinished(output, made, full=str(config.engine["resume_check"]) == "full")
-        dataset = job.dataset(made)
-        with Progress(str(config.engine["progress"]), len(made), done=_count(made, todo)) as progress:
+    before = roots.existing(output)
+    with stopping() as stop:
+        output.preflight()
+        with RunLock(output.root), roots.tidied(output, before):
+            output.sweep()
+            made, dataset = _settled_plan(job, output)
+            todo = unfinished(output, made, full=str(config.engine["resume_check"]) == "full")
             if todo:
                 output.remove(manifest.COMPLETE)
-                task = Task(config, made, dataset, output.root)
-                if int(config.engine["devices"]) > 1:
-                    run_on_devices(task, todo, stop, progress.settled)
-                else:
-                    execute(task, job, output, todo, stop, progress.settled)
-        if todo or not _complete(output, made):
-            finalise(output, made, job.make_writer(), dataset)
-        return _report(output, float(config.settings["max_reject_ratio"]), resumed=not todo)
+                with stop.between_samples():
+                    _do(Task(config, made, dataset, output.root), job, output, todo, stop.asked)
+            if todo or not _complete(output, made):
+                finalise(output, made, job.make_writer(), dataset, notes=job.notes())
+            return _report(output, made, float(config.settings["max_reject_ratio"]), resumed=not todo)
 
 
-def _settled_plan(job: Job, output: Output) -> Plan:
-    """The plan; the stored one must say the same, or the run is refused."""
+def _do(task: Task, job: Job, output: Output, todo: list[Shard], stop: threading.Event) -> None:
+    total = len(task.plan)
+    done = total - sum(len(shard.entries) for shard in todo)
+    with Progress(str(task.config.engine["progress"]), total, done=done) as progress:
+        if int(task.config.engine["devices"]) > 1:
+            run_on_devices(task, todo, stop, progress.settled)
+        else:
+            execute(task, job, output, todo, stop, progress.settled)
+
+
+def _settled_plan(job: Job, output: Output) -> tuple[Plan, DatasetInfo]:
+    """The plan, and what the writer may know of it; a stored plan must say the same, or the run is refused."""
     stored = stored_plan(output)
+    if stored is None:
+        _refuse_strangers(output)
     made = job.plan(known_hashes(output, job.reader))
+    if stored is not None:
+        allow = bool(job.config.engine["allow_env_change"])
+        moved = identity.moved_files(stored["inputs"], made.inputs)
+        identity.refuse_other_identity(stored["identity"], _as_json(made.identity), str(output.root), allow, moved)
+    dataset = job.dataset(made)
     if stored is None:
         output.publish_file(manifest.PLAN, manifest.sealed_bytes(made.to_json()))
-    else:
-        allow = bool(job.config.engine["allow_env_change"])
-        identity.refuse_other_identity(stored["identity"], _as_json(made.identity), str(output.root), allow)
     if made.inputs:
         output.publish_file(STAMPS, manifest.to_bytes(stamps_of(job.reader, made)))
-    return made
+    return made, dataset
+
+
+def _refuse_strangers(output: Output) -> None:
+    """A plan is the first file of every run; without one, whatever lies there is none of ours."""
+    others = sorted(set(os.listdir(output.root)) - {PRIVATE, "lost+found"})
+    if others:
+        raise ConfigError(
+            f"output {output.root} has no plan of a run, but holds {len(others)} other entries, such as "
+            f"{printable(others[0])}; choose an empty folder, so that nothing of yours is overwritten"
+        )
 
 
 def _as_json(value: Any) -> Any:
@@ -111,12 +133,16 @@ def _complete(output: Output, made: Plan) -> bool:
     return False
 
 
-def _report(output: Output, budget: float, *, resumed: bool) -> int:
+def _report(output: Output, made: Plan, budget: float, *, resumed: bool) -> int:
     found = json.loads(output.read(manifest.COMPLETE) or b"{}")
     counts = found["totals"]
     lost = sum(counts["rejected"].values()) + sum(counts["failed"].values())
     word = "was complete already" if resumed else "complete"
     print(f"{output.root}: {word}. {counted(counts)}")
+    for line in remarks(found):
+        print(f"  {line}")
+    if others := strangers(output, [shard.name for shard in made.shards]):
+        print(f"  {len(others)} other files lie there, such as {printable(others[0])}; synthaug verify lists them")
     if output.read(manifest.SHEET) is not None:
         print(f"  contact sheet: {output.root / manifest.SHEET}")
     if lost:
@@ -125,28 +151,3 @@ def _report(output: Output, budget: float, *, resumed: bool) -> int:
         print(f"  {lost} of {counts['planned']} samples are missing, over max_reject_ratio={budget:g}: exit status 3")
         return OVER_BUDGET
     return COMPLETE
-
-
-def _count(made: Plan, todo: list[Shard]) -> int:
-    return len(made) - sum(len(shard.entries) for shard in todo)
-
-
-@contextlib.contextmanager
-def _stopping() -> Generator[threading.Event]:
-    """SIGTERM and the first Ctrl-C ask for a stop at the next safe point; the second Ctrl-C ends at once."""
-    stop = threading.Event()
-
-    def ask(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and stop.is_set():
-            os._exit(130)
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,6 +8,7 @@ no lock file made with O_EXCL does. The file's content only says who holds it. O
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -97,6 +98,22 @@ class RunLock:
             os.close(held)
 
 
+def holder(root: Path) -> str:
+    """Who runs over an output root now, in words; empty where nobody does. Changes nothing."""
+    path = f"{root}/{PRIVATE}/lock"
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _who(_owner(path))
+    finally:
+        os.close(file)
+    return ""
+
+
 def _owner(path: str) -> dict[str, Any]:
     """Who signed the lock, {} where nobody has yet."""
     try:
@@ -123,8 +140,11 @@ def _plausible(owner: dict[str, Any]) -> bool:
 
 
 def _busy(root: Path, owner: dict[str, Any]) -> str:
-    who = ", ".join(f"{field} {printable(str(owner[field]))}" for field in ("host", "pid", "start") if field in owner)
     return (
-        f"output {root} is in use by another run ({who or 'which has not signed'}); wait for it or stop it, "
-        "or choose another write.root"
+        f"output {root} is in use by another run ({_who(owner)}); wait for it or stop it, or choose another write.root"
     )
+
+
+def _who(owner: dict[str, Any]) -> str:
+    told = [f"{field} {printable(str(owner[field]))}" for field in ("host", "pid", "start") if field in owner]
+    return ", ".join(told) or "which has not signed"

@@ -16,6 +16,7 @@ from synthaug.engine.plan import Entry, Plan, Shard
 from synthaug.engine.publish import PRIVATE, FileEntry, Output
 from synthaug.engine.staging import seal, sealed
 from synthaug.errors import ConfigError, SynthaugError
+from synthaug.formats import strays
 from synthaug.sample import Sample
 
 FORMAT = 1
@@ -105,7 +106,7 @@ class Ledger:
             raise SynthaugError(f"shard {self.shard.name}: {len(lost)} samples are unaccounted for, such as {lost[0]}")
 
     def manifest(
-        self, plan: str, files: Sequence[FileEntry], environment: Mapping[str, str], annotations: Any
+        self, plan: str, files: Sequence[FileEntry], environment: Mapping[str, str], annotations: Mapping[str, Any]
     ) -> bytes:
         """The shard's manifest."""
         self.check()
@@ -119,7 +120,7 @@ class Ledger:
                 "rejected": self.rows("rejected"),
                 "failed": self.rows("failed"),
                 "files": [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in files],
-                "annotations": annotations,
+                "annotations": most_frequent(annotations),
                 "environment": dict(environment),
             }
         )
@@ -142,8 +143,16 @@ def trail_row(sample: Sample, entry: Entry, plan: Plan) -> dict[str, Any]:
 
 
 def annotations_of(sample: Sample) -> list[Mapping[str, Any]]:
-    """The label tallies of a sample's warps."""
-    return [step.facts for step in sample.trail if step.stage == "Warp"]
+    """The label tallies of a sample's warps, and what its reader found in it that stands in no table."""
+    tallies: list[Mapping[str, Any]] = [step.facts for step in sample.trail if step.stage == "Warp"]
+    found = strays.counts(sample.trail)
+    return [*tallies, {strays.KEY: found}] if found else tallies
+
+
+def most_frequent(annotations: Mapping[str, Any]) -> dict[str, Any]:
+    """Summed tallies with the most frequent stray values alone by name: soft edges of masks bring thousands."""
+    found = annotations.get(strays.KEY)
+    return {**annotations, strays.KEY: strays.total([found])} if found else dict(annotations)
 
 
 def added(tallies: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def _check_slot(slot: Slot, passes: Sequence[str], *, after_gate: bool, ungated:
         raise ConfigError(
             f"slot {slot.name} ({type(stage).__name__}) invents content after the last gate, so nothing would "
             "check it against the labels; a slot added on the command line lands at the end: put it before the gate, "
-            "in the recipe"
+            "in the recipe, or add a gate behind it (+gate@last=integrity), or say ungated=true"
         )
     if not isinstance(stage, Appearance | Geometry | Gate):
         raise ConfigError(f"slot {slot.name} holds a {type(stage).__name__}, expected an Appearance, Geometry or Gate")

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from synthaug.contracts import Description, Reader
-from synthaug.engine import identity
+from synthaug.engine import groups, hashing, identity
 from synthaug.engine.pipeline import Pipeline
 from synthaug.errors import InputError, Rejected, first_of
 from synthaug.labels import Size
@@ -148,6 +147,7 @@ def make(
     if not good:
         reasons = [f"{d[0]}: {d[1].message}" for d in described if not isinstance(d, Description)]
         raise InputError(f"none of {len(described)} samples can be read:" + first_of(reasons, 5))
+    groups.refuse_uneven(pipeline, good)
     entries = [entry for d in described for entry in _entries(d, cut)]
     inputs = {} if known is None else hash_inputs(reader, good, known)
     shards = cut_shards(entries, cut)
@@ -249,11 +249,19 @@ def planned(sample: Sample, entry: Entry) -> Sample:
 
 
 def hash_inputs(reader: Reader, described: Iterable[Description], known: Mapping[str, str]) -> dict[str, str]:
-    """SHA-256 of every file that the run will open."""
+    """SHA-256 of every file that the run will open.
+
+    Raises:
+        InputError: One that a label file or an earlier run names is gone, or cannot be read.
+    """
     files = sorted({*reader.files(), *(file for d in described for file in d.files)})
     todo = [file for file in files if file not in known]
-    with ThreadPoolExecutor(4, thread_name_prefix="hash") as pool:
-        fresh = dict(zip(todo, pool.map(reader.digest, todo), strict=True))
+    try:
+        fresh = dict(zip(todo, hashing.each(reader.digest, todo), strict=True))
+    except Rejected as rejected:
+        raise InputError(
+            f"an input file cannot be hashed: {rejected.message}. Restore it, or take it out of the labels that name it"
+        ) from rejected
     return {file: fresh.get(file) or known[file] for file in files}
 
 

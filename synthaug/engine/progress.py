@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
@@ -10,6 +11,7 @@ from types import TracebackType
 _REDRAW = 0.2
 _LINE_EVERY = 30.0
 _WIDTH = 24
+_NARROW = 8
 
 
 class Progress:
@@ -53,13 +55,21 @@ class Progress:
     def _show(self, *, last: bool = False) -> None:
         seen, spent = self._seen(), max(time.monotonic() - self._start, 1e-6)
         finished, rate = self._before + seen, seen / spent
-        left = (self._total - finished) / rate if rate else 0.0
+        left = clock((self._total - finished) / rate) if rate else "-:--:--"
         counts = ", ".join(f"{kind} {n}" for kind, n in self._counts.items())
-        text = f"{finished}/{self._total}  {counts}  {rate:.1f}/s  ETA {clock(left)}"
+        text = f"{finished}/{self._total}  {counts}  {rate:.1f}/s  ETA {left}"
         if self._style == "bar":
-            filled = int(_WIDTH * finished / max(self._total, 1))
-            text = f"\r[{'#' * filled}{'.' * (_WIDTH - filled)}] {text}\x1b[K"
+            text = f"\r{self._drawn(finished, text)}\x1b[K"
         print(text, file=sys.stderr, end="\n" if last or self._style == "lines" else "", flush=True)
+
+    def _drawn(self, finished: int, text: str) -> str:
+        """The text behind a bar, no wider than the terminal: a line that wraps cannot be drawn over."""
+        columns = shutil.get_terminal_size().columns - 1
+        width = min(_WIDTH, columns - len(text) - len("[] "))
+        if width < _NARROW:
+            return text[:columns]
+        filled = int(width * finished / max(self._total, 1))
+        return f"[{'#' * filled}{'.' * (width - filled)}] {text}"
 
 
 def clock(seconds: float) -> str:

@@ -2,13 +2,14 @@
 
 Host stages run one by one in threads, tone curves as one table. A device stage draws its neighbours that can
 also compute there (`also_on_device`) into its row, so that a picture travels to the device and back once.
-Without a device stage beside them they stay on the host, and so they do where the device is the CPU itself.
+Geometries beside such a row have their pictures resampled there; their labels move on the host.
+Without a device stage beside them all of these stay on the host, and so they do where the device is the CPU itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, takewhile
 from typing import Literal
 
@@ -26,10 +27,12 @@ class Row:
         kind: `geometry`: composed, resampled once. `device`: one after the other on one tensor. `pointwise`: one
             table on 8-bit pictures. `host`: a single stage.
         slots: At least one.
+        away: Whether its pictures are computed on the device: every `device` row, and a `geometry` beside one.
     """
 
     kind: Kind
     slots: tuple[Slot, ...]
+    away: bool = False
 
 
 def rows(slots: Sequence[Slot], device: str) -> list[Row]:
@@ -44,13 +47,20 @@ def rows(slots: Sequence[Slot], device: str) -> list[Row]:
     for (kind, _), members in groupby(enumerate(slots), key=lambda item: _key(*item, moved[item[0]])):
         row = tuple(slot for _, slot in members)
         cuts = [i for i in range(1, len(row)) if kind == "device" and _space_changes(row[i - 1], row[i])]
-        found += [Row(kind, row[a:b]) for a, b in zip([0, *cuts], [*cuts, len(row)], strict=True)]
-    return found
+        found += [Row(kind, row[a:b], kind == "device") for a, b in zip([0, *cuts], [*cuts, len(row)], strict=True)]
+    return [_beside(i, found) for i in range(len(found))] if _elsewhere(device) else found
+
+
+def _beside(index: int, found: Sequence[Row]) -> Row:
+    """The row, told whether it is a geometry with a row of the device before or after it."""
+    neighbours = found[max(index - 1, 0) : index + 2]
+    away = found[index].kind == "geometry" and any(row.kind == "device" for row in neighbours)
+    return replace(found[index], away=True) if away else found[index]
 
 
 def on_device(slots: Sequence[Slot], device: str) -> list[bool]:
-    """For each slot, whether it runs on the device."""
-    willing = device.partition(":")[0] != "cpu"
+    """For each slot, whether it paints on the device."""
+    willing = _elsewhere(device)
     found: list[bool] = []
     for _, members in groupby(slots, key=lambda slot: _at_home(slot) or (willing and _can_travel(slot))):
         row = list(members)
@@ -59,8 +69,12 @@ def on_device(slots: Sequence[Slot], device: str) -> list[bool]:
 
 
 def prefix(slots: Sequence[Slot], device: str) -> list[Row]:
-    """The rows before the first one on the device: what a process without it can do."""
-    return list(takewhile(lambda row: row.kind != "device", rows(slots, device)))
+    """The rows before the first one that needs the device: what a process without it can do."""
+    return list(takewhile(lambda row: not row.away, rows(slots, device)))
+
+
+def _elsewhere(device: str) -> bool:
+    return device.partition(":")[0] != "cpu"
 
 
 def _key(index: int, slot: Slot, moved: bool) -> tuple[Kind, int]:

@@ -16,7 +16,8 @@ from typing import Any
 from synthaug.contracts import DatasetInfo, Encoded, Writer
 from synthaug.engine import bracket, failpoints, manifest
 from synthaug.engine.appearance import Work
-from synthaug.engine.bracket import Settings, told
+from synthaug.engine.blame import told
+from synthaug.engine.bracket import Settings
 from synthaug.engine.flight import Flight, wait
 from synthaug.engine.manifest import Ledger
 from synthaug.engine.pipeline import Bracket
@@ -151,10 +152,10 @@ class ShardRun:
 
     def _missed(self, number: int, work: Work, outcome: Rejected | Failed) -> None:
         """A failed attempt: another one from the bracket's start, or the end."""
-        if isinstance(outcome, Rejected) and work.attempt + 1 < self.context.attempts:
+        retry = bracket.again(work, outcome, self.context.attempts)
+        if retry is not None:
             with self._book:
-                waves = self._repair.setdefault((number, work.attempt + 1), {})
-                waves[work.index] = replace(work, attempt=work.attempt + 1)
+                self._repair.setdefault((number, retry.attempt), {})[work.index] = retry
             self._leave(work.index)
         else:
             self._settle(work.index, outcome)
@@ -226,8 +227,7 @@ class ShardRun:
             if outcome is None:
                 self.ledger.settle(index, kind)
             else:
-                slot = outcome.slot if isinstance(outcome, Rejected) else ""
-                self.ledger.settle(index, kind, outcome.reason, outcome.message, slot)
+                self.ledger.settle(index, kind, outcome.reason, outcome.message, outcome.slot)
         self._leave(index)
         self.context.settled(kind, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -19,6 +20,7 @@ class Setting:
         text: Meaning and unit, as `synthaug help` prints it.
         low: Smallest value, `high` the largest; both included.
         choices: The words allowed, where they are few.
+        form: Pattern of the whole text, and `words` what it means.
         operational: May differ between a run and its resume; changes no byte of the dataset.
     """
 
@@ -29,6 +31,8 @@ class Setting:
     high: float = math.inf
     choices: tuple[str, ...] = ()
     operational: bool = False
+    form: str = ""
+    words: str = ""
 
     def check(self, value: object, where: str) -> Any:
         """The value, or a `ConfigError` that says what arrived and what was expected."""
@@ -39,12 +43,16 @@ class Setting:
             raise ConfigError(f"{where}{self.name}: {value!r} is out of range, expected {self.expected()}")
         if self.choices and value not in self.choices:
             raise ConfigError(f"{where}{self.name}: {value!r} is not known.{nearest(str(value), self.choices)}")
+        if self.form and not re.fullmatch(self.form, str(value)):
+            raise ConfigError(f"{where}{self.name}: {value!r} is not known, expected {self.words}")
         return float(value) if self.kind is float else value  # type: ignore[arg-type]
 
     def expected(self) -> str:
         """Type and range in words: `int, 1 or more`."""
         if self.choices:
             return f"one of {', '.join(self.choices)}"
+        if self.words:
+            return self.words
         low, high = math.isfinite(self.low), math.isfinite(self.high)
         span = f", {self.low} to {self.high}" if low and high else f", {self.low} or more" if low else ""
         return self.kind.__name__ + span
@@ -77,7 +85,14 @@ ENGINE: tuple[Setting, ...] = (
     Setting("progress", str, "How progress shows.", choices=("auto", "bar", "lines", "none"), operational=True),
     Setting("shard_size", int, "Samples per shard, the unit of resume; a group is never split.", 1, 1_000_000),
     Setting("micro_batch", int, "Samples per device step, padded to this length.", 1, 4096),
-    Setting("device", str, "auto, cpu, cuda or cuda:N; its name belongs to the run's identity.", operational=True),
+    Setting(
+        "device",
+        str,
+        "Where stages of torch compute; auto takes a GPU where there is one. Its name belongs to the run's identity.",
+        operational=True,
+        form=r"auto|cpu|cuda(:\d{1,3})?",
+        words="auto, cpu, cuda or cuda:N",
+    ),
     Setting("devices", int, "Processes over the same plan, one per device.", 1, 1024, operational=True),
     Setting("deadline", float, "Seconds that reading one sample may take.", 0.001, operational=True),
     Setting(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from synthaug import seeds
 from synthaug.contracts import Description, Reader
-from synthaug.engine import bracket, live, manifest
+from synthaug.engine import bracket, identity, live, manifest
 from synthaug.engine.appearance import Work
 from synthaug.engine.build import build
 from synthaug.engine.configure import compose
@@ -21,9 +22,9 @@ from synthaug.engine.job import Job, open_job
 from synthaug.engine.live import Result
 from synthaug.engine.plan import Entry, describe_all, planned
 from synthaug.engine.workers import Failed, read_one
-from synthaug.errors import ConfigError, Rejected
+from synthaug.errors import ConfigError, Rejected, nearest
 from synthaug.labels import Labels
-from synthaug.sample import Picture, Sample
+from synthaug.sample import Picture, Sample, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class Source(ABC):
 
     needs_device = False
     seed = 0
+    excluded = 0
+    """Samples that were left out because their headers are broken."""
+    splits: tuple[str, ...] = ()
+    """Names of the splits that the input holds, sorted."""
+    identity = ""
+    """Changes with the samples, their order, and whatever decides their looks."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -59,27 +66,34 @@ class Source(ABC):
 
     @abstractmethod
     def finish(self, halves: Sequence[Half]) -> list[Result]:
-        """The rest; a rejected sample comes back as its reference, with the problem."""
-
-
-def blank(entry: Entry, labels: Labels) -> Sample:
-    """What stands for a sample that cannot be read: a black canvas without instances."""
-    picture = Picture(np.zeros((*entry.size, 3), np.uint8))
-    return Sample(entry.id, picture, labels, picture, group=entry.group, split=entry.split)
+        """The rest; a rejected sample comes back as its reference on the final canvas, with the problem."""
 
 
 class Written(Source):
-    """A dataset on disk, through the reader of its format. Unreadable samples are left out, and counted."""
+    """A dataset on disk, through the reader of its format. Unreadable samples are left out, and counted.
 
-    def __init__(self, node: Mapping[str, Any], split: str | None) -> None:
+    Args:
+        node: Configuration of the reader.
+        split: Only this one; None takes all.
+        digest: Of the plan behind the dataset.
+    """
+
+    def __init__(self, node: Mapping[str, Any], split: str | None, digest: str) -> None:
         self._node = dict(node)
         self._reader: Reader | None = None
         described = describe_all(self.reader)
-        good = [d for d in described if isinstance(d, Description) and split in (None, d.split)]
-        self.excluded = sum(not isinstance(d, Description) for d in described)
+        readable = [d for d in described if isinstance(d, Description)]
+        self.excluded = len(described) - len(readable)
+        self.splits = tuple(sorted({d.split for d in readable}))
+        if not readable:
+            raise ConfigError(f"none of {len(described)} samples of {node.get('root')} can be read")
+        if split is not None and split not in self.splits:
+            raise ConfigError(f"{node.get('root')} has no split {split!r}.{nearest(split, self.splits)}")
+        good = [d for d in readable if split in (None, d.split)]
+        self._passes = frozenset(good[0].passes).intersection(*(d.passes for d in good))
+        self._space: Space = good[0].space
         self._entries = [Entry(d.id, d.id, 0, d.size, d.group or d.id, d.split, d.files) for d in good]
-        if not good:
-            raise ConfigError(f"no readable sample in split {split!r} of {node.get('root')}")
+        self.identity = _digest(digest, [entry.id for entry in self._entries])
 
     @property
     def reader(self) -> Reader:
@@ -96,18 +110,27 @@ class Written(Source):
         return len(self._entries)
 
     def begin(self, index: int, epoch: int) -> Half:
-        work, problem = _read(self.reader, index, self._entries[index])
+        work, problem = _read(self.reader, index, self._entries[index], self._passes, self._space)
         return Half(index, work, problem or work, epoch)
 
     def finish(self, halves: Sequence[Half]) -> list[Result]:
         return [Result(h.start.sample, None if isinstance(h.done, Work) else h.done) for h in halves]
 
 
-def _read(reader: Reader, index: int, entry: Entry) -> tuple[Work, Rejected | None]:
+def _read(
+    reader: Reader, index: int, entry: Entry, passes: Iterable[str], space: Space
+) -> tuple[Work, Rejected | None]:
+    """One sample, or why it cannot be read and a blank one with the passes of the others in its place."""
     read = read_one(reader, entry.source, {})
     if isinstance(read, Sample):
         return Work(index, entry, 0, planned(read, entry)), None
-    return Work(index, entry, 0, blank(entry, Labels(entry.size, reader.categories()))), read
+    dot = Picture(np.zeros((1, 1, 3), np.float32 if space == "linear" else np.uint8), space)
+    like = Sample(entry.id, dot, Labels((1, 1), reader.categories()), dot, group=entry.group, split=entry.split)
+    return Work(index, entry, 0, live.blank(like, entry.size, passes)), read
+
+
+def _digest(*facts: Any) -> str:
+    return identity.digest(list(facts))
 
 
 class Running(Source):
@@ -121,7 +144,10 @@ class Running(Source):
         made = self.job.plan(known=None)
         self._entries = [entry for entry in made.entries if not entry.problem]
         self.excluded = len(made) - len(self._entries)
-        self._hdr = made.space == "linear"
+        self._space: Space = made.space
+        self._passes = made.passes
+        self.splits = tuple(sorted({entry.split for entry in self._entries}))
+        self.identity = _digest(made.digest, [entry.id for entry in self._entries])
         self.seed = self.job.cut.seed
         self.needs_device = self.job.pipeline.needs_device
 
@@ -143,7 +169,7 @@ class Running(Source):
         return len(self._entries)
 
     def _settings(self, epoch: int) -> bracket.Settings:
-        return live.settings_of(self.job, hdr=self._hdr, seed=self.epoch_seed(epoch))
+        return live.settings_of(self.job, hdr=self._space == "linear", seed=self.epoch_seed(epoch))
 
     def epoch_seed(self, epoch: int) -> int:
         """The seed of an epoch's draws; epoch 0 has the run's own."""
@@ -159,7 +185,7 @@ class Running(Source):
 
     def begin(self, index: int, epoch: int) -> Half:
         self._load("host")
-        start, problem = _read(self.job.reader, index, self._entries[index])
+        start, problem = _read(self.job.reader, index, self._entries[index], self._passes, self._space)
         if problem:
             return Half(index, start, problem, epoch)
         if not self.needs_device:
@@ -173,8 +199,8 @@ class Running(Source):
         results: dict[int, Result] = {}
         rows: dict[Any, list[Half]] = {}
         for position, half in enumerate(halves):
-            if isinstance(half.done, Failed) or (isinstance(half.done, Rejected) and half.done.slot == "read"):
-                results[position] = Result(half.start.sample, half.done)
+            if isinstance(half.done, Rejected) and half.done.slot == "read":
+                results[position] = Result(self._blank(half), half.done)
             else:
                 rows.setdefault((half.epoch, half.start.sample.image.size), []).append(half)
         where = {id(half): position for position, half in enumerate(halves)}
@@ -186,24 +212,35 @@ class Running(Source):
                 results.update({where[id(h)]: result for h, result in zip(batch, done, strict=True)})
         return [results[i] for i in range(len(halves))]
 
+    def _blank(self, half: Half) -> Sample:
+        """What stands for a sample that could not be read, on the canvas of the finished ones."""
+        pipeline = self.job.pipeline
+        return live.stand_in(pipeline, pipeline.brackets, half.start, self._settings(half.epoch))
+
 
 def written(root: str | Path, *, split: str | None = None) -> Source:
     """The samples of a finished dataset.
 
     Args:
         root: What was `write.root`.
-        split: Only this split; None takes all.
+        split: Only this split. None takes all of them, mixed, and warns where there are several: samples for
+            validation do not belong into training.
 
     Raises:
-        ConfigError: No finished run there, or its format has no reader.
+        ConfigError: No finished run there, its format has no reader, or it has no such split.
     """
     complete = Path(root) / manifest.COMPLETE
     if not complete.is_file():
         raise ConfigError(f"{root} holds no finished dataset (no {manifest.COMPLETE}); finish the run first")
-    reader = json.loads(complete.read_text("utf-8")).get("reader")
+    found = json.loads(complete.read_text("utf-8"))
+    reader = found.get("reader")
     if not reader:
         raise ConfigError(f"{root} was written in a format without a reader; use the format's own tools")
-    return Written({**reader, "root": str(root)}, split)
+    source = Written({**reader, "root": str(root)}, split, str(found.get("plan", "")))
+    if split is None and len(source.splits) > 1:
+        names = ", ".join(source.splits)
+        warnings.warn(f"{root}: splits {names} come mixed; choose one with split='{source.splits[0]}'", stacklevel=2)
+    return source
 
 
 def pipeline(

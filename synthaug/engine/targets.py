@@ -8,11 +8,12 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 import synthaug
+from synthaug.engine import sources
 from synthaug.errors import ConfigError
 
 _TARGET = re.compile(r"^\s*(?:-\s+)?_target_:\s*['\"]?([\w.]+)", re.MULTILINE)
@@ -64,21 +65,18 @@ def load(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(f"--plugin '{name}' cannot be imported: {error}. Install it, or run where it lies") from error
+    except Exception as error:
+        raise ConfigError(f"--plugin '{name}' fails when it is imported: {type(error).__name__}: {error}") from error
 
 
 def source_hash(name: str) -> str:
-    """SHA-256 of a plug-in's source: its file, or all Python files of its package, in order of path."""
+    """SHA-256 of a plug-in's source: its whole top package, and the modules beside it that it imports."""
     file = load(name).__file__
     if file is None:
         raise ConfigError(f"--plugin '{name}' is a folder without __init__.py; name a module in it")
     digest = hashlib.sha256()
-    for path in _sources(Path(file)):
-        data = path.read_bytes()
-        for part in (path.name.encode("utf-8"), data):
+    for label, path in sources.closure(name, Path(file)):
+        for part in (label.encode("utf-8", "surrogateescape"), path.read_bytes()):
             digest.update(len(part).to_bytes(8, "little"))
             digest.update(part)
     return digest.hexdigest()
-
-
-def _sources(file: Path) -> Iterator[Path]:
-    yield from sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthaug.engine import manifest
+from synthaug.engine.lock import holder
 from synthaug.engine.plan import FORMAT
 from synthaug.engine.publish import PRIVATE, Output
 from synthaug.errors import ConfigError, InputError, printable
+from synthaug.formats import strays
 
 COMPLETE, DAMAGED, INTERRUPTED = 0, 2, 75
 
@@ -36,15 +39,24 @@ def stored_plan(output: Output) -> dict[str, Any] | None:
 
 
 def status(path: str) -> int:
-    """Prints what is there of a dataset; 0 complete, 75 incomplete."""
+    """Prints what is there of a dataset; 0 complete, 75 incomplete, at work or not."""
+    working = holder(Path(path))
+    if working and not (Path(path) / manifest.PLAN).is_file():
+        print(f"{path}: a run is planning there ({working})")
+        return INTERRUPTED
     output, stored = _existing(path)
     planned = [shard["name"] for shard in stored["shards"]]
-    found = [m for name in planned if (m := manifest.read_shard(output, name)) is not None]
+    read = (manifest.read_shard(output, name) for name in planned)
+    found = [m for m in read if m is not None and m["plan"] == stored["digest"]]
     total = sum(len(shard["entries"]) for shard in stored["shards"])
     counts = manifest.totals(found).to_json()
-    complete = output.read(manifest.COMPLETE) is not None
-    print(f"{output.root}: {'complete' if complete else 'incomplete'}, {len(found)} of {len(planned)} shards")
+    final = manifest.intact(output.read(manifest.COMPLETE) or b"")
+    complete = final is not None and final["plan"] == stored["digest"] and len(found) == len(planned)
+    state = "complete" if complete else f"running ({working})" if working else "incomplete"
+    print(f"{output.root}: {state}, {len(found)} of {len(planned)} shards")
     print(f"  of {total} samples: {counted(counts)}, still to do {total - counts['planned']}")
+    if not complete and not working:
+        print("  the same run command again goes on")
     return COMPLETE if complete else INTERRUPTED
 
 
@@ -68,8 +80,8 @@ def verify(path: str) -> int:
     for name in bad:
         print(f"damaged: {name}")
     complete = final is not None and done == len(stored["shards"])
-    if complete:
-        _report_strangers(output, vouched)
+    for name in _beyond(output, vouched) if complete else []:
+        print(f"not part of the dataset: {printable(name)}")
     state = "damaged" if bad else "whole and complete" if complete else "whole so far, incomplete"
     print(f"{output.root}: {state}; {len(vouched)} files in {done} of {len(stored['shards'])} shards hashed")
     if bad:
@@ -90,12 +102,35 @@ def _verify_final(output: Output, data: bytes, vouched: set[str]) -> list[str]:
     return bad
 
 
-def _report_strangers(output: Output, vouched: set[str]) -> None:
-    """Files that no manifest knows: someone else's, or of a commit that was killed and then turned out otherwise."""
-    for path in sorted(output.root.rglob("*")):
-        name = path.relative_to(output.root).as_posix()
-        if path.is_file() and not name.startswith(f"{PRIVATE}/") and name not in vouched:
-            print(f"not part of the dataset: {printable(name)}")
+def strangers(output: Output, shards: Sequence[str]) -> list[str]:
+    """Files that no manifest knows: someone else's, or of a commit that was killed and then turned out otherwise.
+
+    Args:
+        shards: Names of all planned shards.
+    """
+    found = (manifest.read_shard(output, name) for name in shards)
+    manifests = [m for m in (*found, manifest.intact(output.read(manifest.COMPLETE) or b"")) if m is not None]
+    return _beyond(output, {manifest.COMPLETE, *(file["name"] for m in manifests for file in m["files"])})
+
+
+def _beyond(output: Output, vouched: Collection[str]) -> list[str]:
+    others: list[str] = []
+    for here, folders, files in os.walk(output.root):
+        folder = Path(here).relative_to(output.root)
+        if folder == Path():
+            folders[:] = [name for name in folders if name not in (PRIVATE, "lost+found")]
+        others += [name for file in files if (name := (folder / file).as_posix()) not in vouched]
+    return sorted(others)
+
+
+def remarks(complete: Mapping[str, Any]) -> list[str]:
+    """What the reader noticed, in words, from the manifest of a finished dataset."""
+    notes = {name: count for name, count in complete.get("notes", {}).items() if name != "images"}
+    rows = [f"read: {', '.join(f'{count:,} {printable(name)}' for name, count in notes.items())}"] if notes else []
+    off_table = complete.get("annotations", {}).get(strays.KEY, {})
+    met = {name: facts for name, facts in off_table.items() if facts["count"]}
+    # Summed once more, because a manifest has its keys in order of the alphabet and not of their counts.
+    return rows + [f"read: {line}" for line in strays.lines(strays.total([met]))]
 
 
 def _existing(path: str) -> tuple[Output, dict[str, Any]]:

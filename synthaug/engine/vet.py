@@ -264,6 +264,11 @@ def _allowed(target: object, allowed: Collection[str], where: str) -> str:
 _SWEEPING = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper.", "hydra.launcher.")
 
 
+def key_of(override: str) -> str:
+    """What an override is about: `a.b` of `+a.b=1`."""
+    return override.partition("=")[0].strip().lstrip("+~")
+
+
 def check_override(override: str) -> None:
     """Refuses an override that reaches the environment, or changes more of Hydra than sweeping needs.
 
@@ -274,7 +279,7 @@ def check_override(override: str) -> None:
     if "=" not in override and not override.startswith("~"):
         raise ConfigError(f"'{override}' is no override; expected key=value, group=option, +new=value or ~slot")
     check_references(override, "override", composed=False)
-    key = override.partition("=")[0].strip().lstrip("+~")
+    key = key_of(override)
     if _HYDRA.search(key) and not key.startswith(_SWEEPING):
         raise SecurityError(
             f"override '{override}' configures Hydra itself; only hydra/sweeper, hydra/launcher and their fields may be"

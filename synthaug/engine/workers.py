@@ -14,82 +14,25 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 from synthaug.contracts import Reader
-from synthaug.engine import failpoints, memory
+from synthaug.engine import memory
 from synthaug.engine.channel import Channel
-from synthaug.errors import InputError, Rejected, SynthaugError
-from synthaug.sample import Sample
+from synthaug.engine.reading import Failed as Failed
+from synthaug.engine.reading import Outcome as Outcome
+from synthaug.engine.reading import ReaderSpec as ReaderSpec
+from synthaug.engine.reading import built
+from synthaug.engine.reading import read_one as read_one
+from synthaug.errors import Rejected, SynthaugError
 
 _PR_SET_PDEATHSIG = 1
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A sample that was lost to a fault of the machinery, not of its own data."""
-
-    reason: str
-    message: str
-
-
-Outcome = Sample | Rejected | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class ReaderSpec:
-    """How a worker builds its reader: the checked configuration, not an object.
-
-    Attributes:
-        node: Configuration of the reader.
-        plugins: Modules whose classes the configuration may name, as the user listed them.
-        inputs: Expected SHA-256 by file; what is read must match, so no change goes unnoticed.
-    """
-
-    node: Mapping[str, Any]
-    plugins: tuple[str, ...]
-    inputs: Mapping[str, str]
-
-    def build(self) -> Reader:
-        """The reader, built as the plan built it."""
-        from synthaug.engine.build import build
-
-        reader = build(self.node, "read", self.plugins)
-        if not isinstance(reader, Reader):
-            raise InputError(f"slot read holds a {type(reader).__name__}, expected a Reader")
-        return reader
-
-
-def read_one(reader: Reader, sample_id: str, inputs: Mapping[str, str]) -> Sample | Rejected:
-    """One sample, checked against the labels' own rules and against the content that was planned.
-
-    Raises:
-        InputError: A file changed since the plan was made.
-    """
-    failpoints.crash_at("worker.segv", sample_id)
-    failpoints.hang_at("worker.hang", sample_id)
-    failpoints.abort_at("decode.crash", sample_id)
-    try:
-        sample = reader.read(sample_id)
-        sample.labels.check()
-        if sample.image.size != tuple(sample.labels.size):
-            raise Rejected("label", f"image is {sample.image.size}, its labels are for {sample.labels.size}")
-        outcome: Sample | Rejected = sample
-    except Rejected as rejected:
-        outcome = Rejected(rejected.reason, rejected.message, sample_id=sample_id, slot="read")
-    for file, found in reader.digests().items():
-        expected = inputs.get(file)
-        if expected is not None and found != expected:
-            raise InputError(
-                f"{file} (sample {sample_id}) changed since the plan was made: SHA-256 {found[:16]}, "
-                f"planned {expected[:16]}. Restore it, or use another write.root"
-            )
-    return outcome
+_READY = "ready"
+_STARTING = 120.0
+"""Seconds that a reading process may take to import its reader and build it."""
 
 
 class ReadPool:
@@ -131,7 +74,7 @@ class ReadPool:
         while task := self._next():
             sample_id, future = task
             try:
-                reader = reader or self._spec.build()
+                reader = reader or built(self._spec)
                 future.set_result(read_one(reader, sample_id, self._spec.inputs))
             except SynthaugError as error:
                 future.set_exception(error)
@@ -161,14 +104,14 @@ class ReadPool:
             if worker is None:
                 worker = _Worker(self._spec)
                 self._alive.add(worker)
-            outcome = worker.read(sample_id, self._deadline)
-            if not isinstance(outcome, Failed) or outcome.reason == "error":
+            outcome = worker.await_reader() or worker.read(sample_id, self._deadline)
+            if worker.ready and (not isinstance(outcome, Failed) or outcome.reason == "error"):
                 break
             self._alive.discard(worker)
             worker.kill()
+            if self._closing.is_set() or worker.refused:
+                return None, outcome
             worker = None
-            if self._closing.is_set():
-                break
         return worker, outcome
 
 
@@ -189,7 +132,27 @@ class _Worker:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
         self._pipe = Channel(Connection(ours.detach()))
+        self.ready = self.refused = False
         self._pipe.send(spec)
+
+    def await_reader(self) -> SynthaugError | None:
+        """Waits until the process has its reader; else why it has none: told by itself (`refused`), or it died."""
+        if self.ready:
+            return None
+        try:
+            said = self._pipe.receive() if self._pipe.waits(_STARTING) else None
+        except (EOFError, OSError):
+            said = None
+            self._process.wait(timeout=5)
+        self.ready, self.refused = said == _READY, isinstance(said, SynthaugError)
+        if self.ready or self.refused:
+            return said if isinstance(said, SynthaugError) else None
+        code = self._process.poll()
+        what = f"built no reader in {_STARTING:g} s" if code is None else f"ended with exit code {code}"
+        return SynthaugError(
+            f"a reading process {what} before its first sample; what it said, if anything, stands above. Run with "
+            "engine.workers=0 to see why"
+        )
 
     def read(self, sample_id: str, deadline: float) -> Outcome | SynthaugError:
         try:
@@ -217,14 +180,18 @@ def serve(pipe: Channel) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     memory.keep_freed()
     spec: ReaderSpec = pipe.receive()
-    reader: Reader | None = None
+    try:
+        reader = built(spec)
+    except SynthaugError as error:
+        pipe.send(error)
+        return
+    pipe.send(_READY)
     while True:
         try:
             sample_id = pipe.receive()
         except (EOFError, OSError):
             return
         try:
-            reader = reader or spec.build()
             outcome: Any = read_one(reader, sample_id, spec.inputs)
         except SynthaugError as error:
             outcome = error

@@ -17,10 +17,9 @@ import numpy as np
 
 from synthaug.contracts import Description, Reader
 from synthaug.errors import ConfigError, InputError, Rejected, nearest
-from synthaug.formats import classes, facts, habits, headers, naming, packed, pictures, strictjson
+from synthaug.formats import classes, facts, habits, headers, naming, pictures, records, strays, strictjson
 from synthaug.formats.classes import Unknown
 from synthaug.formats.facts import Json
-from synthaug.formats.folder import native
 from synthaug.formats.spans import SpanRoot
 from synthaug.labels import Category, Labels, Size
 from synthaug.sample import Picture, Sample, escape_id
@@ -158,7 +157,7 @@ class ContainerReader(Reader):
     def describe(self, sample_id: str) -> Description:
         place = self.place(sample_id)
         if self.declared is not None:
-            return packed.describe(sample_id, self._record(sample_id), self.files_of(place))
+            return records.describe(sample_id, self._record(sample_id), self.files_of(place))
         row = self.row(sample_id)
         size, linear = self._canvas(sample_id, row)
         return Description(
@@ -170,13 +169,15 @@ class ContainerReader(Reader):
         place = self.place(sample_id)
         if self.declared is not None:
             record = self._record(sample_id)
-            return packed.unpack(sample_id, record, self.declared, lambda field: self.member(sample_id, field))
+            return records.unpack(sample_id, record, self.declared, lambda field: self.member(sample_id, field))
         row = self.row(sample_id)
         picture, arrays = self._decode(self.member(sample_id, place.image), _size(row))
         made = habits.instances(row.get("objects"), picture.size, self.classes, self.boxes, self.clip)
         labels = Labels(picture.size, self.classes.categories, made, arrays)
         labels.check()
-        return Sample(sample_id, picture, labels, picture, split=place.split)
+        lost = habits.strangers(row.get("objects"), self.classes) if self.unknown == "ignore" else None
+        trail = strays.of_labels(type(self).__name__, lost)
+        return Sample(sample_id, picture, labels, picture, split=place.split, trail=trail)
 
     def place(self, sample_id: str) -> Place:
         """Where a sample lies."""
@@ -188,12 +189,12 @@ class ContainerReader(Reader):
         """Files that reading a sample opens."""
         return (place.file,)
 
-    def _record(self, sample_id: str) -> native.Record:
+    def _record(self, sample_id: str) -> records.Record:
         told = self.row(sample_id).get("facts")
         where = f"{self.place(sample_id).file}, sample {sample_id}"
         if not isinstance(told, str):
             raise Rejected("label", f"{where}: facts are missing, and the dataset says that synthaug wrote it")
-        return native.record_from(told.encode("utf-8"), where)
+        return records.record_from(told.encode("utf-8"), where)
 
     def _objects(self, sample_id: str) -> Any:
         try:

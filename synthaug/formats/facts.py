@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
+
 from synthaug import camera as cameras
 from synthaug import rle
 from synthaug.camera import Camera
@@ -18,6 +20,9 @@ from synthaug.sample import Sample, Step
 
 Json = dict[str, Any]
 
+_SINGULAR = 1e-12
+_LENS = 8
+"""Coefficients of the lens model."""
 _ID = re.compile(r"[A-Za-z0-9_~-]+(/[A-Za-z0-9_~-]+)*")
 
 
@@ -37,14 +42,43 @@ def camera_from(facts: Any) -> Camera:
     """The camera behind `camera_to`. Raises `Rejected` under `label` when the facts are no camera."""
     try:
         extrinsics = facts.get("extrinsics")
-        return Camera(
+        camera = Camera(
             cameras.matrix(facts["intrinsics"], 3, 3),
-            None if extrinsics is None else cameras.matrix(extrinsics, 4, 4),
+            None if extrinsics is None else checked_pose(extrinsics, "extrinsics"),
             tuple(float(v) for v in facts.get("distortion", ())),
             bool(facts.get("mirrored", False)),
         )
+        return checked_camera(camera)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Rejected("label", f"camera facts are malformed: {error!r}") from error
+
+
+def checked_camera(camera: Camera) -> Camera:
+    """The camera, after the check that pixels and points can be taken through it both ways.
+
+    Raises:
+        ValueError: In words that name the field.
+    """
+    k = camera.K
+    if not np.allclose(k[2], (0.0, 0.0, 1.0), atol=1e-6) or abs(np.linalg.det(k[:2, :2])) < _SINGULAR:
+        raise ValueError(
+            f"intrinsics {k.tolist()}: expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]] in pixels, fx and fy not 0"
+        )
+    if len(camera.distortion) > _LENS or not np.isfinite(camera.distortion).all():
+        raise ValueError(f"distortion {list(camera.distortion)}: expected at most {_LENS} finite numbers")
+    return camera
+
+
+def checked_pose(values: Any, what: str) -> cameras.Matrix:
+    """A 4x4 motion, after the check that it can be undone; raises `ValueError` naming `what`."""
+    try:
+        pose = cameras.matrix(values, 4, 4)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: {error}") from error
+    array = np.array(pose)
+    if not np.allclose(array[3], (0.0, 0.0, 0.0, 1.0), atol=1e-6) or abs(np.linalg.det(array[:3, :3])) < _SINGULAR:
+        raise ValueError(f"{what} {array.tolist()}: expected an invertible motion, its last row 0, 0, 0, 1")
+    return pose
 
 
 def category_to(category: Category) -> Json:
@@ -60,14 +94,39 @@ def category_to(category: Category) -> Json:
 def category_from(facts: Any) -> Category:
     """The class behind `category_to`. Raises `Rejected` under `label`."""
     try:
-        return Category(
-            str(facts["name"]),
-            tuple(str(name) for name in facts.get("keypoints", ())),
-            tuple((int(a), int(b)) for a, b in facts.get("skeleton", ())),
-            tuple(int(place) for place in facts.get("mirror", ())),
-        )
+        pairs = tuple((a, b) for a, b in facts.get("skeleton", ()))
+        keypoints, mirror = tuple(facts.get("keypoints", ())), tuple(facts.get("mirror", ()))
+        return checked_category(Category(facts["name"], keypoints, pairs, mirror))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Rejected("label", f"category facts are malformed: {error!r}") from error
+
+
+def checked_category(category: Category) -> Category:
+    """A class whose fields came from outside, after the check of each; indices count from 0.
+
+    Raises:
+        ValueError: In words that name the class, the field, what arrived and what was expected.
+    """
+    names, count = category.keypoints, len(category.keypoints)
+    if not isinstance(category.name, str) or not category.name:  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"class name {category.name!r}: expected text")
+    where = f"class '{category.name}'"
+    if not all(isinstance(name, str) and name for name in names):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ValueError(f"{where}: keypoints {list(names)}: expected names; a name is text")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{where}: keypoints {', '.join(twice)} occur more than once; expected a name for each")
+    wrong = [list(pair) for pair in category.skeleton if not all(_is_place(place, count) for place in pair)]
+    if wrong:
+        raise ValueError(f"{where}: skeleton joins {wrong[:3]}; expected pairs of places 0..{count - 1}")
+    mirror = category.mirror
+    good = len(mirror) == count and all(_is_place(place, count) for place in mirror)
+    if mirror and not (good and all(mirror[partner] == place for place, partner in enumerate(mirror))):
+        raise ValueError(
+            f"{where}: mirror {list(mirror)}; expected the partner of each of {count} keypoints, and the partner of "
+            "the partner is the keypoint itself"
+        )
+    return category
 
 
 def instance_to(instance: Instance) -> Json:
@@ -112,7 +171,7 @@ def instance_from(facts: Any, **known: Any) -> Instance:
         fields = _instance_fields(facts) | known
         fields.setdefault("box", facts.get("box"))
         if "keypoints" not in known:
-            fields["keypoints"] = tuple((float(x), float(y), int(v)) for x, y, v in facts.get("keypoints", ()))
+            fields["keypoints"] = tuple((float(x), float(y), _state(v)) for x, y, v in facts.get("keypoints", ()))
         if "mask" not in known:
             fields["mask"] = rle.from_coco(facts["mask"]) if "mask" in facts else None
         if "class_id" not in known:
@@ -181,9 +240,20 @@ def _instance_fields(facts: Any) -> Json:
         "ignore": bool(facts.get("ignore", False)),
         "object_id": str(facts.get("object_id", "")),
         "visibility": float(facts.get("visibility", 1.0)),
-        "pose": None if pose is None else cameras.matrix(pose, 4, 4),
+        "pose": None if pose is None else checked_pose(pose, "pose"),
     }
     if extent is not None:
         width, height, depth = extent
         fields["extent"] = (float(width), float(height), float(depth))
     return fields
+
+
+def _is_place(value: Any, count: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count
+
+
+def _state(value: Any) -> int:
+    """The state of a keypoint."""
+    if value not in (0, 1, 2):
+        raise ValueError(f"keypoint state {value!r}, expected 0, 1 or 2")
+    return int(value)

@@ -141,6 +141,12 @@ def instances(found: Any, size: Size, classes: Classes, boxes: Boxes, clip: bool
     return tuple(made)
 
 
+def strangers(found: Any, classes: Classes) -> Counter[str]:
+    """Labels of unknown classes in one sample, by word. Raises `Rejected` under `label`."""
+    words = (classes.word(value) for value in _column(rows_of(found), _CLASSES))
+    return Counter(word for word in words if word not in classes.ids)
+
+
 def class_ids(found: Any, classes: Classes) -> tuple[int, ...]:
     """Class ids that occur, ascending. Raises `Rejected` under `label`."""
     words = (classes.word(value) for value in _column(rows_of(found), _CLASSES))

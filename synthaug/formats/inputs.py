@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -30,6 +31,20 @@ DEFAULT_LIMIT = 256 * 2**20
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Non-blocking: a FIFO put in the place of a checked file must not hold the reader up.
 _FILE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What a listing looks for, and what it has found; suffixes in lower case, None for every file."""
+
+    suffixes: frozenset[str] | None
+    recursive: bool
+    found: list[str] = field(default_factory=list[str])
+    links: list[str] = field(default_factory=list[str])
+
+    def wants(self, name: str) -> bool:
+        """Whether a file is looked for."""
+        return self.suffixes is None or PurePosixPath(name).suffix.lower() in self.suffixes
 
 
 class InputRoot:
@@ -128,17 +143,22 @@ class InputRoot:
 
         Raises:
             InputError: No such folder, or names that `check_path` refuses (the first 20).
-            SecurityError: A folder below is a link, and links are not followed.
+            SecurityError: Folders or such files are links, and links are not followed (the first three).
         """
         parts = check_path(folder) if folder else ()
-        wanted = None if suffixes is None else {s.lower() for s in suffixes}
-        found: list[str] = []
+        walk = _Walk(None if suffixes is None else frozenset(s.lower() for s in suffixes), recursive)
         with self._folder(parts) as handle:
-            self._walk(handle, "/".join(parts), wanted, recursive, found, ())
-        bad = [path for path in found if fault_of(path)]
+            self._walk(handle, "/".join(parts), walk, ())
+        if walk.links:
+            links = sorted(walk.links, key=natural_key)
+            raise SecurityError(
+                f"{len(links)} of the names below {self.root} that would be read are links, and links are not followed "
+                f"below an input root; copy what they name, or point read.root at it:{first_of(links, 3)}"
+            )
+        bad = [path for path in walk.found if fault_of(path)]
         if bad:
             raise InputError(f"{len(bad)} files have names that no path may have; rename them:{first_of(bad)}")
-        return sorted(found, key=natural_key)
+        return sorted(walk.found, key=natural_key)
 
     def take_digests(self) -> dict[str, str]:
         """SHA-256 (hex) by relative path of every file read whole since the last call."""
@@ -200,15 +220,7 @@ class InputRoot:
             raise Rejected("missing", f"there is no {path} below {self.root}") from error
         raise Rejected("input", f"{path} cannot be opened: {error.strerror}") from error
 
-    def _walk(
-        self,
-        folder: int,
-        prefix: str,
-        wanted: set[str] | None,
-        recursive: bool,
-        found: list[str],
-        above: tuple[tuple[int, int], ...],
-    ) -> None:
+    def _walk(self, folder: int, prefix: str, walk: _Walk, above: tuple[tuple[int, int], ...]) -> None:
         here = os.fstat(folder)
         if (here.st_dev, here.st_ino) in above:
             raise InputError(f"folder {printable(prefix)} is linked below itself")
@@ -217,18 +229,23 @@ class InputRoot:
         with os.scandir(folder) as entries:
             for entry in entries:
                 path = f"{prefix}/{entry.name}" if prefix else entry.name
-                if entry.is_dir(follow_symlinks=True):
+                is_folder = entry.is_dir(follow_symlinks=True)
+                if not (walk.recursive if is_folder else walk.wants(entry.name)):
+                    continue
+                if not self.allow_links and entry.is_symlink():
+                    walk.links.append(path)
+                elif is_folder:
                     folders.append(entry.name)
-                elif wanted is None or PurePosixPath(entry.name).suffix.lower() in wanted:
-                    found.append(path)
-        for name in folders if recursive else ():
+                else:
+                    walk.found.append(path)
+        for name in folders:
             path = f"{prefix}/{name}" if prefix else name
             try:
                 below = os.open(name, _FOLDER | self._no_follow, dir_fd=folder)
             except OSError as error:
                 self._refuse(error, folder, name, path)
             try:
-                self._walk(below, path, wanted, recursive, found, above)
+                self._walk(below, path, walk, above)
             finally:
                 os.close(below)
 

@@ -110,6 +110,14 @@ def colours_to_ids(
     return ids, dict(zip(names, counts[~exact][order].tolist(), strict=True))
 
 
+def colour_counts(colours: NDArray[np.uint8]) -> dict[str, int]:
+    """Pixels by colour, `#rrggbb`, of [N, 3] or [N, 4] colours, alpha ignored; the most frequent first."""
+    packed = colours[:, 0].astype(np.int32) << 16 | colours[:, 1].astype(np.int32) << 8 | colours[:, 2]
+    values, counts = np.unique(packed, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {f"#{value:06x}": count for value, count in zip(values[order].tolist(), counts[order].tolist(), strict=True)}
+
+
 def decode_depth(
     data: bytes, *, unit: float, invalid: Sequence[float] = (), budget: Budget = DEFAULT_BUDGET
 ) -> NDArray[np.float32]:

@@ -6,12 +6,14 @@ split's folder where the dataset has such folders. Two files that would share on
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from synthaug.errors import ConfigError, InputError, first_of
 from synthaug.formats.inputs import InputRoot
+from synthaug.formats.paths import source_id
 from synthaug.sample import escape_id
 
 Dangling = Literal["refuse", "ignore"]
@@ -135,8 +137,31 @@ def by_stem(paths: Any, folder: str) -> dict[str, str]:
 
 
 def sample_id(prefix: str, stem: str) -> str:
-    """The id of an image: `prefix` is the split's folder or empty, `stem` its path without suffix."""
-    return escape_id(f"{prefix}/{stem}" if prefix else stem)
+    """The id of an image: `prefix` is the split's folder or empty, `stem` its path without suffix.
+
+    A stem that begins with the prefix was written from such an id, and does not get it once more.
+    """
+    return source_id(f"{prefix}/{stem}" if prefix and not stem.startswith(f"{prefix}/") else stem)
+
+
+def by_id(pairs: Sequence[Pair]) -> dict[str, Pair]:
+    """Pairs by id. Where two names would share one (`a b` and `a~20b`), both are escaped once more.
+
+    Raises:
+        InputError: They share one even then (E2).
+    """
+    counts = Counter(pair.id for pair in pairs)
+    found: dict[str, Pair] = {}
+    twice: list[str] = []
+    for pair in pairs:
+        if counts[pair.id] > 1:
+            inside = stem_of(pair.image[len(pair.part.images) :].lstrip("/"))
+            pair = replace(pair, id=escape_id(f"{pair.part.prefix}/{inside}" if pair.part.prefix else inside))
+        if found.setdefault(pair.id, pair) is not pair:
+            twice.append(f"{found[pair.id].image} and {pair.image}")
+    if twice:
+        raise InputError(f"{len(twice)} images have the id of another one; rename one of each:{first_of(twice)}")
+    return found
 
 
 def stem_of(path: str) -> str:

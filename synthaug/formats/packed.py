@@ -7,29 +7,26 @@ a label pass, `reference.png` the reference. The row holds what trainers look fo
     objects   lists, one entry per instance: bbox [x, y, width, height]; categories, class number from 0;
               ids; area; iscrowd, 1 for ignored ones; masks, the counts of a COCO RLE or empty;
               keypoints, triplets x, y, state in one list
-    facts     JSON as text: the record of `formats.folder.native`, from which the sample is read back
+    facts     JSON as text: the record of `formats.records`, from which the sample is read back
               exactly; `objects` is derived from it and is not read then
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from synthaug import rle
-from synthaug.contracts import Description
+from synthaug.contracts import File
 from synthaug.errors import Rejected
-from synthaug.formats import facts, npy, passes, pictures
+from synthaug.formats import npy, records
 from synthaug.formats.facts import Json
-from synthaug.formats.folder import native
 from synthaug.formats.loose import LooseWriter
-from synthaug.labels import Category, Instance, Labels
+from synthaug.labels import Instance, Labels
 from synthaug.sample import Picture, Sample
 
-IMAGE = "image"
 REFERENCE = "reference"
 
 
@@ -54,20 +51,19 @@ def pack(writer: LooseWriter, sample: Sample, *, reference: bool, holds_floats: 
         Rejected: Under `encode` or `label`: something that cannot be stored exactly.
     """
     kept = stored(sample, writer.passes)
-    image, data = _picture(writer, kept.image, holds_floats)
-    members = {image: data}
+    image = picture_file(writer, kept.image, "", holds_floats=holds_floats)
+    field = image.name.removeprefix(".")
+    members = {field: image.data}
     other = ""
-    if reference and not np.array_equal(kept.reference.pixels, kept.image.pixels):
-        if kept.reference.space != kept.image.space:
-            raise Rejected("encode", "picture and reference differ in colour space; write with reference=false")
-        suffix, data = _picture(writer, kept.reference, holds_floats)
-        other = f"{REFERENCE}.{suffix}"
-        members[other] = data
+    if reference and has_reference(kept):
+        file = picture_file(writer, kept.reference, REFERENCE, holds_floats=holds_floats)
+        other = file.name
+        members[other] = file.data
     files, paths = writer.sidecars(kept)
     fields = {name: f"{name}.{path.rpartition('.')[2]}" for name, path in paths.items()}
     members |= {fields[file.name.partition("/")[0]]: file.data for file in files}
-    record = native.record_to(kept, image, other, fields)
-    verify_record(record, kept)
+    record = records.record_to(kept, field, other, fields)
+    records.verify_record(record, kept)
     height, width = kept.labels.size
     row = {"id": kept.id, "width": width, "height": height, "objects": objects(kept.labels)}
     return Packed(row | {"facts": record.decode("utf-8").rstrip("\n")}, members)
@@ -103,72 +99,27 @@ def objects(labels: Labels) -> Json:
     }
 
 
-def verify_record(data: bytes, sample: Sample) -> None:
-    """Reads a record back and compares it. Raises `Rejected` under `encode`."""
-    record = native.record_from(data, "written record")
-    camera: Any = record.facts.get("camera")
-    same = (
-        tuple(facts.instance_from(row) for row in record.facts["instances"]) == sample.labels.instances
-        and (None if camera is None else facts.camera_from(camera)) == sample.labels.camera
-        and record.size == tuple(sample.labels.size)
-    )
-    if not same:
-        raise Rejected("encode", "the record read back differs from the sample (a value that JSON cannot hold?)")
-
-
-def describe(sample_id: str, record: native.Record, files: tuple[str, ...]) -> Description:
-    """What a record says without a picture."""
-    known = facts.sample_fields(record.facts)
-    return Description(
-        sample_id, record.size, tuple(record.passes), files, known["group"], known["view"], known["frame"],
-        record.split, "linear" if record.space == "linear" else "srgb",
-        tuple(sorted({int(row["class_id"]) for row in record.facts["instances"]})),
-    )  # fmt: skip
-
-
-def unpack(
-    sample_id: str, record: native.Record, categories: tuple[Category, ...], member: Callable[[str], bytes]
-) -> Sample:
-    """The sample behind a record.
-
-    Args:
-        sample_id: Its id.
-        record: Parsed.
-        categories: Of the dataset.
-        member: Bytes by field.
+def picture_file(writer: LooseWriter, picture: Picture, stem: str, *, holds_floats: bool = True) -> File:
+    """A picture as a verified file `stem` plus suffix: npy where it is float32 and that may be, else as `writer` says.
 
     Raises:
-        Rejected: The parts do not make a sample.
+        Rejected: Under `encode`: it cannot be stored exactly.
     """
-    image = _read_picture(record.image, record, member)
-    reference = _read_picture(record.reference, record, member) if record.reference else image
-    arrays = {name: passes.decode_pass(name, member(field)) for name, field in record.passes.items()}
-    camera: Any = record.facts.get("camera")
-    instances = tuple(facts.instance_from(row) for row in record.facts["instances"])
-    labels = Labels(record.size, categories, instances, arrays, None if camera is None else facts.camera_from(camera))
-    labels.check()
-    known = facts.sample_fields(record.facts)
-    return Sample(
-        sample_id, image, labels, reference, split=record.split, trail=facts.trail_from(record.facts["trail"]), **known
-    )
-
-
-def _picture(writer: LooseWriter, picture: Picture, holds_floats: bool) -> tuple[str, bytes]:
-    """Suffix without its dot, and verified bytes."""
     if picture.pixels.dtype == np.uint8 or not holds_floats:
-        file = writer.picture(picture, IMAGE)
-        return file.name.rpartition(".")[2], file.data
-    data = native.float_picture_to(picture)
+        return writer.picture(picture, stem)
+    data = records.float_picture_to(picture)
     if not np.array_equal(npy.decode(data), picture.pixels):
         raise Rejected("encode", "float picture read back differs from the one written (NaN?)")
-    return "npy", data
+    return File(f"{stem}.npy", data)
 
 
-def _read_picture(field: str, record: native.Record, member: Callable[[str], bytes]) -> Picture:
-    data = member(field)
-    if field.endswith("npy"):
-        return native.float_picture_from(data, record.space, record.size)
-    return pictures.decode(data, alpha="refuse", canvas=record.size).picture
+def has_reference(sample: Sample) -> bool:
+    """Whether the reference is another picture; `Rejected` under `encode` where one record cannot say both."""
+    if np.array_equal(sample.reference.pixels, sample.image.pixels):
+        return False
+    if sample.reference.space != sample.image.space:
+        raise Rejected("encode", "picture and reference differ in colour space; write with reference=false")
+    return True
 
 
 def _bbox(box: tuple[float, float, float, float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Which relative paths from outside are followed at all, and the order that people expect of names."""
+"""Which relative paths from outside are followed at all, the ids they give, and the order people expect of names."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import os
 import re
 
 from synthaug.errors import SecurityError, printable
+from synthaug.sample import escape_id
 
 _LONGEST_PATH = 4096
 _LONGEST_NAME = 255
 _ESCAPED = re.compile(r"~(?:[0-9A-F]{2}|h[0-9a-f]{32}|v[0-9])")
 """How our own sample ids spell what is no letter: a name that a writer of ours gave is no home folder."""
+_BYTE = re.compile(r"~([0-9A-F]{2})")
+_VARIANT = re.compile(r"(?:~v[1-9][0-9]*)+\Z")
+_HASHED = re.compile(r"(?=.{119,120}~h)(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+(?:~[0-9A-F])?~h[0-9a-f]{32}")
+IMAGES, KEPT_APART = "images", "images~"
+"""ultralytics takes the last folder called `images` for the root of the pictures, so ours are called otherwise."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _DIGITS = re.compile(r"([0-9]+)")
 NaturalKey = tuple[tuple[object, ...], str]
@@ -22,6 +28,31 @@ def natural_key(text: str) -> NaturalKey:
     # Digits compare by length first, so no number has to fit anywhere.
     key = tuple((len(p.lstrip("0")), p.lstrip("0")) if i % 2 else p for i, p in enumerate(parts))
     return key, text
+
+
+def source_id(path: str) -> str:
+    """The id of a path from outside without its suffix: `escape_id`, but a name that is an id of ours stays as it is.
+
+    So names do not grow from one conversion to the next. Two paths may share an id then (`a b` and
+    `a~20b`): whoever collects ids looks for that.
+    """
+    return "/".join(_unfolded(part) for part in path.split("/"))
+
+
+def _unfolded(part: str) -> str:
+    if part == KEPT_APART:
+        return IMAGES
+    return part if "~" in part and _is_escaped(_VARIANT.sub("", part)) else escape_id(part)
+
+
+def _is_escaped(part: str) -> bool:
+    """Whether a component is exactly what `escape_id` makes of some name."""
+    if not part or _HASHED.fullmatch(part):
+        return bool(part)
+    if not part.isascii():
+        return False
+    raw = _BYTE.sub(lambda found: chr(int(found[1], 16)), part).encode("latin-1")
+    return escape_id(raw.decode("utf-8", "surrogateescape").replace("/", "\0")) == part
 
 
 def check_path(relpath: str) -> tuple[str, ...]:

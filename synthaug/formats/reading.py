@@ -30,6 +30,7 @@ class LooseReader(Reader):
         names: Text file with one class a line, or a data.yaml; None looks for the usual names.
         split: Read only this split; None reads all of them.
         dangling: `refuse` labels that belong to no image, or `ignore` and count them.
+        unlabelled: Accept a dataset without any label; it is refused otherwise, for a wrong folder looks the same.
         alpha: What to do with transparency: see `formats.pictures.decode`.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
     """
@@ -47,6 +48,7 @@ class LooseReader(Reader):
         names: str | None,
         split: str | None,
         dangling: naming.Dangling,
+        unlabelled: bool,
         alpha: pictures.Alpha,
         background: Sequence[int],
     ) -> None:
@@ -60,6 +62,7 @@ class LooseReader(Reader):
         self.names = names
         self.split = split
         self.dangling: naming.Dangling = dangling
+        self.unlabelled = unlabelled
         self.alpha: pictures.Alpha = alpha
         self.background = (background[0], background[1], background[2])
 
@@ -100,7 +103,7 @@ class LooseReader(Reader):
         return self.found_pairs()
 
     def found_pairs(self) -> Mapping[str, naming.Pair]:
-        """The pairs that the folders hold; refused where there is no image, or no label at all."""
+        """The pairs that the folders hold; refused where there is no image."""
         found = [
             pair
             for part in self.parts
@@ -110,13 +113,27 @@ class LooseReader(Reader):
         ]
         if not found:
             raise InputError(f"no image in {', '.join(part.images or '.' for part in self.parts)} below {self.root}")
-        if self.label_suffixes and not any(pair.label for pair in found):
-            places = ", ".join(sorted({part.labels or "." for part in self.parts}))
+        return naming.by_id(found)
+
+    def refuse_unlabelled(self, labelled: int, images: int, why: str) -> None:
+        """Refuses a dataset in which not one image has labels, unless that was asked for.
+
+        Raises:
+            InputError: With the counts, and `why`: where labels were looked for and how to name another place.
+        """
+        if not labelled and not self.unlabelled:
             raise InputError(
-                f"{len(found)} images below {self.root}, and not one has a label: no {self.label_suffixes[0]} file in "
-                f"{places} bears an image's name; name the folder with read.labels=..."
+                f"labels for 0 of {images} images below {self.root}: {why}, or accept pictures alone with "
+                "read.unlabelled=true"
             )
-        return {pair.id: pair for pair in found}
+
+    def refuse_without_files(self) -> None:
+        """`refuse_unlabelled` for formats with a label file for each image."""
+        places = ", ".join(sorted({part.labels or "." for part in self.parts}))
+        self.refuse_unlabelled(
+            sum(pair.label is not None for pair in self.pairs.values()), len(self.pairs),
+            f"no {self.label_suffixes[0]} file in {places} bears an image's name; name the folder with read.labels=...",
+        )  # fmt: skip
 
     def pair(self, sample_id: str) -> naming.Pair:
         """The files of a sample."""

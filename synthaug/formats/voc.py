@@ -11,7 +11,7 @@ from xml.parsers import expat
 
 from synthaug.contracts import Description
 from synthaug.errors import InputError, Rejected
-from synthaug.formats import classes, naming, pictures
+from synthaug.formats import classes, naming, pictures, strays
 from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
 from synthaug.formats.reading import LooseReader
 from synthaug.formats.shapes import fit_box
@@ -40,6 +40,7 @@ class VocReader(LooseReader):
         unknown: `refuse` classes beyond the names file, or `ignore` and count their objects.
         clip: Cut boxes that leave the canvas by more than a pixel; such samples are rejected otherwise.
         dangling: `refuse` XML files without an image, or `ignore` them.
+        unlabelled: Accept a dataset in which no image has a label file; it is refused otherwise.
         alpha: What to do with transparency: see `formats.pictures.decode`.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
     """
@@ -60,12 +61,13 @@ class VocReader(LooseReader):
         unknown: Unknown = "refuse",
         clip: bool = False,
         dangling: naming.Dangling = "refuse",
+        unlabelled: bool = False,
         alpha: pictures.Alpha = "composite",
         background: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         super().__init__(
-            root=root, images=images, labels=labels, names=names, split=split, dangling=dangling, alpha=alpha,
-            background=background,
+            root=root, images=images, labels=labels, names=names, split=split, dangling=dangling,
+            unlabelled=unlabelled, alpha=alpha, background=background,
         )  # fmt: skip
         naming.one_of("unknown", unknown, ("refuse", "ignore"))
         self.one_based = one_based
@@ -77,10 +79,15 @@ class VocReader(LooseReader):
         return tuple(Category(name) for name in self._numbering[0])
 
     def ids(self) -> Sequence[str]:
+        self.refuse_without_files()
         names, numbers = self._numbering
         strangers = {word: count for word, count in self._occurring.items() if word not in numbers}
         refuse_unknown(strangers, names, self.unknown, self.root)
         return tuple(self.pairs)
+
+    def notes(self) -> Mapping[str, int]:
+        lost = sum(count for word, count in self._occurring.items() if word not in self._numbering[1])
+        return {**super().notes(), "labels of unknown categories": lost}
 
     def files(self) -> tuple[str, ...]:
         names = classes.names_file(self.source, self.names)
@@ -107,7 +114,9 @@ class VocReader(LooseReader):
         instances = tuple(self._instance(element, place, size, pair) for place, element in enumerate(kept, start=1))
         labels = Labels(size, self.categories(), instances, arrays)
         labels.check()
-        return Sample(sample_id, picture, labels, picture, split=self._split(pair))
+        lost = Counter(word for word in _names(tree) if word not in self._numbering[1])
+        trail = strays.of_labels(type(self).__name__, lost if self.unknown == "ignore" else None)
+        return Sample(sample_id, picture, labels, picture, split=self._split(pair), trail=trail)
 
     @cached_property
     def parts(self) -> tuple[naming.Part, ...]:

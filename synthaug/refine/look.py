@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.contracts import Appearance, Draw
-from synthaug.errors import ConfigError, SynthaugError, nearest
+from synthaug.errors import ConfigError, InputError, SynthaugError, first_of, nearest
 from synthaug.formats.inputs import InputRoot
 from synthaug.labels import Labels
 from synthaug.refine.colour import Float32, mapped
@@ -103,22 +105,34 @@ class Look(Appearance):
         self.max_gain = max_gain
         self.vivid = vivid
         self.limit = limit
+        self._planned: Statistics | None = None
         self._fitted: Statistics | None = None
 
     def load(self, device: str) -> None:
-        """Measures the photos, or reads their statistics."""
-        self._fitted = self._statistics()
+        """Measures the photos, or reads their statistics.
+
+        Raises:
+            InputError: They are no longer what `identity` said of them.
+        """
+        fitted = self._statistics()
+        if self._planned is not None and fitted.digest != self._planned.digest:
+            old, new = self._planned.files, fitted.files
+            moved = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+            what = f"photos={self.photos}: {len(moved)} files" if moved else f"statistics={self.statistics}"
+            raise InputError(f"{what} changed since the plan was made; restore what was there:{first_of(moved)}")
+        self._fitted = fitted
 
     def identity(self) -> Mapping[str, Any]:
-        """The content of the photos."""
-        fitted = self._statistics()
+        """The content of the photos, or of the file of statistics: of all its bytes, whatever its head says."""
+        fitted = self._planned = self._fitted or self._statistics()
         return {"photos": fitted.digest, "measured": fitted.count, "skipped": fitted.skipped}
 
     def _statistics(self) -> Statistics:
         if self.photos is not None:
             return fit(self.photos, self.limit)
         path = Path(str(self.statistics))
-        return Statistics.from_bytes(InputRoot(path.parent).read(path.name))
+        data = InputRoot(path.parent).read(path.name)
+        return replace(Statistics.from_bytes(data), digest=hashlib.sha256(data).hexdigest())
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
         """Method, photo (-1 for the average) and strength."""

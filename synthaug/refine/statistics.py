@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,9 @@ class Statistics:
         covariances: [P, 3, 3] of L*a*b*.
         amplitudes: [P, 3, 32] by opponent channel (`OPPONENT`) and by 0 to 31 half cycles per picture: the mean
             itself, then the root mean square of the cosines of that frequency in any direction.
-        digest: SHA-256 over the photos' contents.
+        digest: SHA-256 over the photos' contents, as the maker of the statistics says.
         skipped: Photos that could not be read.
+        files: SHA-256 by name below the folder, where they were measured just now; not stored.
     """
 
     means: Float32
@@ -54,6 +56,7 @@ class Statistics:
     amplitudes: Float32
     digest: str
     skipped: int = 0
+    files: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def count(self) -> int:
@@ -116,15 +119,17 @@ def fit(photos: str | Path, limit: int = 256) -> Statistics:
         names = [names[int(i)] for i in np.linspace(0, len(names) - 1, limit)]
     if not names:
         raise ConfigError(f"photos={photos}: no picture in it; expected {', '.join(_SUFFIXES)}")
-    whole = hashlib.sha256()
+    whole, files = hashlib.sha256(), dict[str, str]()
     for name in names:
-        whole.update(hashlib.sha256(_bytes(root, name)).digest())
+        one = hashlib.sha256(_bytes(root, name))
+        whole.update(one.digest())
+        files[name] = one.hexdigest()
     digest = whole.hexdigest()
     if digest not in _CACHED:
         _CACHED[digest] = _measured(root, names, digest)
         while len(_CACHED) > _MOST_CACHED:
             _CACHED.popitem(last=False)
-    return _CACHED[digest]
+    return replace(_CACHED[digest], files=files)
 
 
 def _bytes(root: InputRoot, name: str) -> bytes:

@@ -6,7 +6,7 @@ Pictures only. Ids, depth and all other labels move on the host (`move`), where 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +15,15 @@ from synthaug.errors import Rejected
 from synthaug.warp import sampling
 from synthaug.warp.motion import Warp
 from synthaug.warp.resample import Resampler, shrunk_window
-from synthaug.warp.sampling import Border, Sampling
+from synthaug.warp.sampling import Sampling
+from synthaug.warp.steps import Border
 from synthaug.warp.whole import Turn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Float64 = NDArray[np.float64]
+Pixels = NDArray[Any]
 
 _BAND = 1 << 24
 """Samples taken at once: bounds the memory of a strong minification to about 0.4 GB."""
@@ -66,6 +68,30 @@ def picture(images: Tensor, warps: Sequence[Warp], border: Border = "constant") 
             return sampled
         out[members] = sampled
     return out
+
+
+def pixels(values: Pixels, warp: Warp, border: Border, device: str) -> Pixels:
+    """What `Resampler.picture` makes of [H, W, 3] pixels on the host, computed on `device`.
+
+    8-bit pixels travel as bytes and are rounded once; they come out within one step of the host's.
+
+    Args:
+        values: uint8, or float32 in any range, HDR included.
+        warp: The motion.
+        border: As for `picture`.
+        device: As torch names it.
+
+    Returns:
+        Same dtype on the target canvas, in host memory.
+    """
+    import torch
+
+    whole = values.dtype == np.uint8
+    with torch.inference_mode():
+        sent = torch.as_tensor(values.copy(), device=device).permute(2, 0, 1)[None].to(torch.float32)
+        found = picture(sent.contiguous(), [warp], border)
+        found = found.round_().clamp_(0, 255).to(torch.uint8) if whole else found
+        return found[0].permute(1, 2, 0).contiguous().to("cpu").numpy()
 
 
 def _check(images: Tensor, warps: Sequence[Warp]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from synthaug.errors import Rejected
 from synthaug.labels import Instance, Labels
@@ -13,8 +16,11 @@ from synthaug.warp import instances as through
 from synthaug.warp.motion import Warp
 from synthaug.warp.passes import move_passes
 from synthaug.warp.resample import Resampler
-from synthaug.warp.sampling import Border
+from synthaug.warp.steps import Border
 from synthaug.warp.view import follow
+
+Resample = Callable[[NDArray[Any], Warp, Border], NDArray[Any]]
+"""[H, W, 3] pixels through a warp: the same dtype on the target canvas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,7 @@ def apply(
     min_area: float = 1.0,
     same_for_group: bool = False,
     border: Border = "constant",
+    resample: Resample | None = None,
 ) -> Moved:
     """Moves a sample. The only door through which labels move; the same bytes every time.
 
@@ -52,6 +59,7 @@ def apply(
         border: What pictures show outside the source: `constant` (black) or `reflect`. Labels know nothing
             of a reflection: there is nothing outside for them, and where there is a `semantic` or `ignore`
             pass, such pixels are marked in `ignore`.
+        resample: Moves the pictures in place of `Resampler.picture` (a device); labels move here in any case.
 
     Raises:
         Rejected: Under `warp`, when the canvas is not the warp's source.
@@ -63,9 +71,14 @@ def apply(
     moved, tally = _move_labels(labels, resampler, min_visible, min_area, same_for_group, border)
     if warp.is_identity:
         return Moved(replace(sample, labels=moved), tally)
-    image = _picture(sample.image, resampler, border)
+
+    def picture(before: Picture) -> Picture:
+        pixels = resampler.picture(before.pixels, border) if resample is None else resample(before.pixels, warp, border)
+        return Picture(pixels, before.space)
+
+    image = picture(sample.image)
     same = sample.reference is sample.image or sample.reference.pixels is sample.image.pixels
-    reference = image if same else _picture(sample.reference, resampler, border)
+    reference = image if same else picture(sample.reference)
     return Moved(replace(sample, image=image, reference=reference, labels=moved), tally)
 
 
@@ -116,7 +129,3 @@ def _tally(before: tuple[Instance, ...], ledger: through.Ledger, lost: dict[str,
 
 def _counts(counter: Counter[str]) -> dict[str, int]:
     return {reason: count for reason, count in sorted(counter.items()) if count}
-
-
-def _picture(picture: Picture, resampler: Resampler, border: Border) -> Picture:
-    return Picture(resampler.picture(picture.pixels, border), picture.space)

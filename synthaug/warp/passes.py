@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from synthaug.labels import Labels
 from synthaug.warp import dense
 from synthaug.warp.resample import Resampler
-from synthaug.warp.sampling import Border
+from synthaug.warp.steps import Border
 from synthaug.warp.surface import Surfaces
 from synthaug.warp.view import View, depth_factor
 

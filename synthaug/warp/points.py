@@ -17,7 +17,7 @@ MOST_SAMPLES = 1024
 """Pixels of a cut mask that are sent forward to estimate its share on the canvas (to about 2%)."""
 
 _AREA_NET = 12
-_SIDE_NET = 16
+_SIDE_NET = 24
 
 
 def keypoints(instances: Sequence[Instance], categories: Sequence[Category], warp: Warp) -> list[tuple[Keypoint, ...]]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from synthaug.warp import sampling
 from synthaug.warp.dense import LARGEST_SIDE
 from synthaug.warp.motion import Warp
-from synthaug.warp.sampling import Border, Sampling
+from synthaug.warp.sampling import Sampling
+from synthaug.warp.steps import Border
 from synthaug.warp.whole import whole_pixels
 
 Pixels = NDArray[Any]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,12 +20,11 @@ from synthaug.errors import Rejected
 from synthaug.labels import Size
 from synthaug.warp.dense import LARGEST_SIDE
 from synthaug.warp.motion import Warp
-from synthaug.warp.steps import Homography, homography_grid
+from synthaug.warp.steps import Border, Homography, homography_grid
 
 Pixels = NDArray[Any]
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-Border = Literal["constant", "reflect"]
 
 _FAR = 30000.0
 _HALF = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])

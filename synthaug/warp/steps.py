@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from synthaug.warp import dense
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Border = Literal["constant", "reflect"]
+"""What pictures show outside their source: black, or the picture mirrored at its edges. Labels have nothing there."""
 
 SINGULAR = 1e-12
 

@@ -18,6 +18,7 @@ from synthaug.errors import ConfigError, Rejected
 from synthaug.labels import Labels
 from synthaug.seeds import from_seed
 from synthaug.warp import move
+from synthaug.warp.resample import picture
 from tests.augment.scenes import sample
 
 STAGES: tuple[Geometry, ...] = (
@@ -26,6 +27,8 @@ STAGES: tuple[Geometry, ...] = (
     Rotate90(turns=[1, 3]),
     Affine(rotation=[-40, 40], scale=[0.7, 1.4]),
     Affine(probability=0.5),
+    Affine(rotation=[-40, 40], scale=[0.7, 1.4], cover=True),
+    Affine(rotation=[-40, 40], border="reflect"),
     Perspective(jitter=0.2),
     Perspective(jitter=0.2, cover=False),
     RandomCrop(height=50, width=60),
@@ -183,3 +186,40 @@ def test_resize_fits() -> None:
 def test_arguments_are_refused_by_name(build: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         build()
+
+
+ANY: Any = {"rotation": [-180, 180], "scale": [0.3, 2.0], "shear_x": [-20, 20], "shear_y": [-20, 20]}
+FAR: Any = {"translate_x": [-0.4, 0.4], "translate_y": [-0.4, 0.4]}
+
+
+@given(st.integers(0, 10**6), st.sampled_from([(60, 90), (91, 37), (8, 8)]))
+def test_a_covering_affine_leaves_no_border_and_grows_no_more_than_it_must(seed: int, size: tuple[int, int]) -> None:
+    labels = Labels(size)
+    plain, stage = Affine(**ANY, **FAR), Affine(**ANY, **FAR, cover=True)
+    draw = stage.draw(from_seed(seed), labels, 0)
+    assert draw == plain.draw(from_seed(seed), labels, 0), "covering is no matter of chance"
+    warp = stage.warp(labels, draw)
+    assert picture(np.full((*size, 3), 255, np.uint8), warp).min() >= 254
+    grown = warp.matrix[:2, :2] / plain.warp(labels, draw).matrix[:2, :2]
+    factor = float(np.nanmedian(grown))
+    assert factor > 1 - 1e-9
+    assert np.allclose(grown, factor)
+    if factor > 1.001:
+        draw["scale"] *= factor / 1.02
+        tighter = plain.warp(labels, draw)
+        corners = [(x, y) for x in (0.5, size[1] - 0.5) for y in (0.5, size[0] - 0.5)]
+        seen = tighter.backward(corners)
+        assert (seen < 0.5).any() or (seen > np.array(size[::-1]) - 0.5).any(), "any less would show a border"
+
+
+def test_a_covering_affine_that_need_not_grow_moves_nothing() -> None:
+    ranges = ("rotation", "shear_x", "shear_y", "translate_x", "translate_y")
+    still = Affine(**{key: [0, 0] for key in ranges}, scale=[1, 1], cover=True)  # type: ignore[arg-type]
+    labels = Labels((60, 90))
+    assert still.warp(labels, still.draw(from_seed(1), labels, 0)).is_identity
+
+
+def test_a_border_of_another_name_is_refused() -> None:
+    for cls in (Affine, Perspective, LensDistortion):
+        with pytest.raises(ConfigError, match="border is 'wrap', expected one of constant, reflect"):
+            cls(border="wrap")  # type: ignore[arg-type]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,6 +105,79 @@ def test_the_suite_notices_a_stage_that_cheats() -> None:
         testing.check(FakeDeviceModel(leak=True))
     with pytest.raises(AssertionError, match="two draws"):
         testing.check(Forgetful())
+
+
+PLUGIN = '''
+"""A plug-in of one's own, as CONTRIBUTING says it."""
+from synthaug.contracts import Appearance, Geometry, Pointwise
+from synthaug.warp import motion
+
+class Fade(Appearance):
+    def __init__(self, *, share: float = 0.5) -> None:
+        self.share = share
+
+    def draw(self, rng, labels, attempt):
+        return {"level": float(rng.uniform(0, self.share))}
+
+    def paint(self, images, labels, draws):
+        for image, draw in zip(images, draws):
+            image *= 1 - draw["level"]
+        return images
+
+class Dim(Pointwise):
+    takes = gives = "linear"
+
+    def draw(self, rng, labels, attempt):
+        return {"gain": float(rng.uniform(0.2, 1))}
+
+    def curve(self, values, draw):
+        return values * draw["gain"]
+
+class Nudge(Geometry):
+    def draw(self, rng, labels, attempt):
+        return {"x": int(rng.integers(-5, 6))}
+
+    def warp(self, labels, draw):
+        height, width = labels.size
+        return motion.crop(labels.size, (draw["x"], 0, draw["x"] + width, height))
+
+class Wrong(Nudge):
+    def canvas(self, size):
+        return size[1], size[0]
+
+class Hoarding(Fade):
+    def draw(self, rng, labels, attempt):
+        return {"rows": (1, 2)}
+'''
+
+TESTS = """
+import pytest
+from synthaug import testing
+from my_stages import Dim, Fade, Hoarding, Nudge, Wrong
+
+@pytest.mark.parametrize("stage", [Fade(), Dim(), Nudge()])
+def test_mine(stage):
+    testing.check(stage)
+
+def test_cheats_are_noticed():
+    with pytest.raises(AssertionError, match="not canvas"):
+        testing.check(Wrong())
+    with pytest.raises(AssertionError, match="not JSON"):
+        testing.check(Hoarding())
+"""
+
+
+def test_a_plug_in_of_ones_own_is_checked_from_anywhere(tmp_path: Path) -> None:
+    (tmp_path / "my_stages.py").write_text(PLUGIN)
+    (tmp_path / "test_my_stages.py").write_text(TESTS)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    package = str(Path(synthaug.__file__).parents[1])
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": package}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout
 
 
 class Forgetful(Appearance):

@@ -17,7 +17,12 @@ PLUGIN = "tests.fakes"
 def config(out: Path | str, *overrides: str, workers: int = 0) -> RunConfig:
     """The fake recipe with overrides; reads in this process unless told otherwise."""
     fixed = [f"write.root={out}", f"engine.workers={workers}", "engine.progress=none"]
-    return compose(RECIPE, [*fixed, *overrides], plugins=[PLUGIN])
+    return compose(RECIPE, merged(*fixed, *overrides), plugins=[PLUGIN])
+
+
+def merged(*overrides: str) -> list[str]:
+    """The last word on every key; a command line that says two is refused."""
+    return list({override.partition("=")[0].lstrip("+~"): override for override in overrides}.values())
 
 
 def run(out: Path | str, *overrides: str, workers: int = 0) -> int:

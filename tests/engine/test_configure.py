@@ -148,8 +148,49 @@ def test_g4_mistakes_are_named_and_the_way_out_given(override: str, words: str) 
 
 
 def test_g4_mandatory_values() -> None:
-    assert refusal(given=["write.root=/out"]) == "read.root is mandatory and has no value; give read.root=VALUE"
+    assert refusal(given=["write.root=/out"]) == (
+        "read.root is mandatory and has no value; give read.root=DIR, the folder of the dataset that is read"
+    )
+    assert refusal(given=["read.root=/in"]) == (
+        "write.root is mandatory and has no value; give write.root=DIR, the folder that the dataset goes to"
+    )
     assert "read.root=VALUE, write.root=VALUE" in refusal(given=[])
+    assert refusal(given=["read.root=", "write.root=/out"]).startswith("read.root is mandatory and is empty")
+    assert refusal(given=["read.root=/in", "write.root=' '"]).startswith("write.root is mandatory and is empty")
+
+
+def test_an_output_may_be_left_out_where_none_is_needed() -> None:
+    config = configure.compose("trial", ["read.root=/in"], config_dir=str(CONF), plugins=[PLUGIN], output=False)
+    assert config.write["root"] == ""
+    with pytest.raises(ConfigError, match=r"read\.root is mandatory"):
+        configure.compose("trial", [], config_dir=str(CONF), plugins=[PLUGIN], output=False)
+
+
+@pytest.mark.parametrize(
+    "pair", ["seed=1 seed=2", "seed=1 ++seed=2", "+more=1 more=2", "~tint tint=cold", "~tint ~tint"]
+)
+def test_g4_a_key_given_twice_is_refused(pair: str) -> None:
+    key = pair.split()[0].lstrip("+~").partition("=")[0]
+    assert f"'{key}' is given twice: '{pair.split()[0]}' and '{pair.split()[1]}'" in refusal(*pair.split())
+
+
+def test_a_choice_and_a_field_of_it_are_two_keys() -> None:
+    assert compose("tint=cold", "tint.strength=0.125").stages["tint"]["strength"] == 0.125
+
+
+def test_the_home_folder_is_spelt_out_in_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    config = compose("tint.free=~/kept", given=["read.root=~/in", "write.root=~/out dir"])
+    assert (config.read["root"], config.write["root"]) == ("/home/somebody/in", "/home/somebody/out dir")
+    assert config.stages["tint"]["free"] == "~/kept", "no path"
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "gpu", "cpu:0"])
+def test_g4_a_device_that_does_not_exist_anywhere(device: str) -> None:
+    assert f"engine.device: '{device}' is not known, expected auto, cpu, cuda or cuda:N" in refusal(
+        f"engine.device='{device}'"
+    )
+    assert compose("engine.device=cuda:3").engine["device"] == "cuda:3"
 
 
 def test_g4_mandatory_choice(tmp_path: Path) -> None:
@@ -263,6 +304,8 @@ def test_g4_settings_take_their_type_and_range_only(setting: settings.Setting, d
         fits = setting.low <= value <= setting.high
     if setting.choices:
         fits = value in setting.choices
+    if setting.form:
+        fits = fits and value in ("auto", "cpu", "cuda")
     if fits:
         assert setting.check(value, "") == value
     else:

@@ -59,7 +59,7 @@ class Recipe:
         """Composed for one cell."""
         own = (f"write.root={out}", f"engine.workers={cell.workers}", f"read.jitter={cell.jitter}")
         words = [*SMALL, *GATED, *self.fixed, *TAILS[cell.tail], *own, "engine.progress=none", *overrides]
-        return compose(self.path, words, plugins=[runs.PLUGIN])
+        return compose(self.path, runs.merged(*words), plugins=[runs.PLUGIN])
 
 
 @pytest.fixture(params=["fake", "tiny"])

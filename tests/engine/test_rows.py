@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from synthaug.augment.geometric import Flip
+from synthaug.augment.geometric import Affine, Flip, Perspective
+from synthaug.augment.lens import LensDistortion
 from synthaug.augment.photometric import GaussianBlur, GaussianNoise, JpegArtifacts
 from synthaug.augment.pointwise import BrightnessContrast, Gamma
-from synthaug.contracts import Painted
+from synthaug.contracts import Gate, Painted, Verdict
 from synthaug.engine import bracket, device_row, rows, source
 from synthaug.engine.appearance import Work
 from synthaug.engine.pipeline import Bracket, Slot
-from synthaug.errors import Rejected
+from synthaug.errors import Rejected, SynthaugError
+from synthaug.warp import device as warp_device
 from tests.augment import on_device
 from tests.engine import runs
 from tests.fakes import FakeDeviceModel
@@ -84,8 +86,8 @@ def test_natives_follow_a_neighbour_to_the_device_and_never_go_alone(word: str, 
 def test_the_prefix_is_what_stands_before_the_first_device_row(word: str, device: str) -> None:
     all_rows, before = rows.rows(slots(word), device), rows.prefix(slots(word), device)
     assert [[s.name for s in r.slots] for r in before] == [[s.name for s in r.slots] for r in all_rows[: len(before)]]
-    assert all(row.kind != "device" for row in before)
-    assert len(before) == len(all_rows) or all_rows[len(before)].kind == "device"
+    assert not any(row.away for row in before)
+    assert len(before) == len(all_rows) or all_rows[len(before)].away
     assert not any(rows.on_device([s for r in before for s in r.slots], device))
 
 
@@ -100,16 +102,23 @@ def test_a_row_on_the_device_gives_what_the_host_gives() -> None:
 
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """A device by the name of `meta` whose work is done by the CPU; the slots of every row that went there."""
+    """A device by the name of `meta` whose work is done by the CPU; the slots of every row that went there, and
+    `warp` for every picture that was resampled there."""
     went: list[list[str]] = []
-    real = device_row.paint_device
+    real, real_pixels = device_row.paint_device, warp_device.pixels
 
     def stand_in(row: Sequence[Slot], batch: Any, length: int, device: str, seed: int, *, last: bool, turn: Any) -> Any:
         if device == "meta":
             went.append([slot.name for slot in row])
         return real(row, batch, length, "cpu", seed, last=last, turn=turn)
 
+    def pixels_stand_in(values: Any, warp: Any, border: Any, device: str) -> Any:
+        assert device == "meta"
+        went.append(["warp"])
+        return real_pixels(values, warp, border, "cpu")
+
     monkeypatch.setattr(bracket, "paint_device", stand_in)
+    monkeypatch.setattr(warp_device, "pixels", pixels_stand_in)
     return went
 
 
@@ -123,7 +132,10 @@ def test_the_bracket_takes_a_native_row_along_and_changes_no_more_than_a_step(pr
     row = Bracket((*slots("tnDcbG"),), ())
     here = bracket.run(row, on_device.works(), on_device.settings("cpu"))
     there = bracket.run(row, on_device.works(), on_device.settings("meta"))
-    assert pretended == [["0t", "1n", "2D", "3c", "4b"]]
+    flipped = sum(o.sample.trail[5].draw["horizontal"] for o in there if isinstance(o, Work))
+    assert flipped
+    mirrored = [["warp"]] * (2 * flipped)
+    assert pretended == [["0t", "1n", "2D", "3c", "4b"], *mirrored], "picture and reference, where anything moves"
     assert np.abs(pixels(here) - pixels(there)).max() <= 1
     for one, other in zip(here, there, strict=True):
         assert isinstance(one, Work)
@@ -152,6 +164,106 @@ def test_a_worker_cuts_rows_by_its_consumers_device() -> None:
     assert far._job is None
     assert far.job.device == "cuda:3"
     assert far._settings(0).device == "cuda:3"
+
+
+def tilted() -> tuple[Slot, ...]:
+    """A row that blends pixels on both sides of a device stage: 8-bit pictures before, float ones behind."""
+    tilt, shrink = Perspective(jitter=0.15), Affine(rotation=[5, 20], scale=[0.4, 0.9])
+    row = (tilt, shrink, on_device.Shade(), LensDistortion(border="reflect"), Flip(horizontal=1.0))
+    return tuple(Slot(f"s{i}", stage) for i, stage in enumerate(row))
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu"])
+def test_geometries_beside_a_device_row_go_along(device: str) -> None:
+    def away(word: str) -> str:
+        return "".join("ga"[row.away] for row in rows.rows(slots(word), device) if row.kind == "geometry")
+
+    for word, far in (("GD", "a"), ("DG", "a"), ("GGDG", "aa"), ("GJD", "g"), ("DnG", "a"), ("DJGt", "g"), ("G", "g")):
+        assert away(word) == (far if device == "meta" else "g" * len(far)), word
+
+
+def test_motions_on_the_device_are_the_hosts_within_a_step(pretended: list[list[str]]) -> None:
+    row = Bracket(tilted(), ())
+    here = bracket.run(row, on_device.works(), on_device.settings("cpu"))
+    assert pretended == []
+    there = bracket.run(row, on_device.works(), on_device.settings("meta"))
+    assert pretended.count(["warp"]) == 3 * (1 + 2), "before the device stage image and reference are one"
+    apart = np.abs(pixels(here) - pixels(there))
+    assert apart.max() <= 2, "one step of the first resampling, one of the last"
+    assert (apart > 1).mean() < 0.001
+    for one, other in zip(here, there, strict=True):
+        assert isinstance(one, Work)
+        assert isinstance(other, Work)
+        assert one.sample.trail == other.sample.trail
+        references = [w.sample.reference.pixels.astype(int) for w in (one, other)]
+        assert np.abs(references[0] - references[1]).max() <= 2
+        assert one.sample.labels.instances == other.sample.labels.instances
+        for name, values in one.sample.labels.passes.items():
+            assert np.array_equal(values, other.sample.labels.passes[name], equal_nan=values.dtype.kind == "f"), name
+
+
+def test_a_moved_picture_does_not_depend_on_its_batch(pretended: list[list[str]]) -> None:
+    row, settings = Bracket(tilted(), ()), on_device.settings("meta")
+    together = pixels(bracket.run(row, on_device.works(3), settings))
+    alone = [pixels(bracket.run(row, [work], settings))[0] for work in on_device.works(3)]
+    assert (together == np.stack(alone)).all()
+
+
+def test_a_worker_stops_before_a_motion_that_its_consumer_computes(pretended: list[list[str]]) -> None:
+    row, settings = Bracket((Slot("j", JpegArtifacts()), *tilted()), ()), on_device.settings("meta")
+    whole = bracket.run(row, on_device.works(), settings)
+    pretended.clear()
+    begun = bracket.run_prefix(row, on_device.works(), settings)
+    assert pretended == []
+    assert [[s.slot for s in o.sample.trail] for o in begun if isinstance(o, Work)] == [["j"]] * 3
+    assert (pixels(bracket.run(row, on_device.works(), settings, begun)) == pixels(whole)).all()
+
+
+def test_a_device_that_cannot_resample_ends_the_run_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lack of memory is no property of the sample."""
+
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory, planted")
+
+    monkeypatch.setattr(warp_device, "pixels", full)
+    with pytest.raises(SynthaugError, match=r"resampling a picture of \(64, 96, 3\) failed on meta: out of memory"):
+        bracket.run(Bracket(slots("GD"), ()), on_device.works(), on_device.settings("meta"))
+
+
+class Choosy(on_device.Shade):
+    """Raises where it meets the picture of sample 1, whose disc lies where no other's does."""
+
+    def paint(self, images: Any, labels: Any, draws: Any) -> Any:
+        wanted = on_device.works()[1].sample.labels.instances[0].box
+        if any(view.instances[0].box == wanted for view in labels):
+            raise Rejected("choosy", "not this one")
+        return super().paint(images, labels, draws)
+
+
+def test_a_rejection_raised_on_the_device_costs_its_own_picture_only(pretended: list[list[str]]) -> None:
+    """It cannot say whose it is: the engine asks for each alone, in a batch as long as ever."""
+    good = bracket.run(Bracket(slots("DbG"), ()), on_device.works(), on_device.settings("meta"))
+    row = (Slot("0D", Choosy()), *slots("DbG")[1:])
+    found = bracket.run(Bracket(row, ()), on_device.works(), on_device.settings("meta"))
+    assert isinstance(found[1], Rejected)
+    assert (found[1].reason, found[1].slot, found[1].sample_id) == ("choosy", "0D", "testing/1")
+    assert (pixels([found[0], found[2]]) == pixels([good[0], good[2]])).all()
+
+
+def test_a_gate_on_the_device_may_raise_too() -> None:
+    class ChoosyGate(Gate):
+        place = "device"
+
+        def judge(self, images: Any, references: Any, labels: Any) -> Any:
+            wanted = on_device.works()[1].sample.labels.instances[0].box
+            if any(view.instances[0].box == wanted for view in labels):
+                raise Rejected("choosy", "not this one")
+            return [Verdict()] * len(labels)
+
+    found = bracket.run(Bracket((), (Slot("g", ChoosyGate()),)), on_device.works(), on_device.settings("cpu"))
+    assert [isinstance(o, Work) for o in found] == [True, False, True]
+    assert isinstance(found[1], Rejected)
+    assert (found[1].reason, found[1].slot, found[1].sample_id) == ("choosy", "g", "testing/1")
 
 
 def test_a_broken_picture_is_out_and_its_neighbours_are_not(pretended: list[list[str]]) -> None:

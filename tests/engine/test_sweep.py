@@ -16,6 +16,7 @@ from synthaug.errors import ConfigError, Interrupted, SecurityError
 
 CONF = str(Path(__file__).resolve().parents[1] / "plugins" / "conf")
 PLUGIN = "tests.plugins.stand_ins"
+FAKE = str(Path(__file__).resolve().parents[1] / "fake.yaml")
 
 
 def multirun(*overrides: str) -> int:
@@ -71,8 +72,29 @@ def test_a_mistake_in_one_job_stops_only_that_job(runs: list[RunConfig], capsys:
     assert "status 2: tint.strength=high: tint.strength: 'high' is a str" in capsys.readouterr().out
 
 
-def test_a_sweep_that_cannot_be_composed_is_refused(runs: list[RunConfig]) -> None:
-    assert multirun("sede=1,2") != 0
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("sede=1,2", "there is no 'sede' to override. Did you mean 'seed'?"),
+        ("tint=warm,warn", "tint has no option 'warn'. Did you mean 'warm'?"),
+        ("seed=1 seed=2,3", "'seed' is given twice"),
+    ],
+)
+def test_a_sweep_that_cannot_be_composed_is_refused(override: str, words: str, runs: list[RunConfig]) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        multirun("engine.workers=1", *override.split())
+    assert words in str(refusal.value)
+    assert runs == []
+    assert os.environ.get("HYDRA_FULL_ERROR") is None
+
+
+def test_a_slot_that_cannot_be_dropped_is_named(runs: list[RunConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    assert multirun("seed=10,11", "~polsh") == 2
+    assert runs == []
+    assert "there is no 'polsh' to override. Did you mean 'polish'?" in capsys.readouterr().out
+
+
+def test_hydras_own_node_is_left_alone(runs: list[RunConfig]) -> None:
     with pytest.raises(SecurityError, match="configures Hydra itself"):
         multirun("seed=1,2", "hydra.callbacks={}")
     assert runs == []
@@ -104,13 +126,56 @@ def test_g1_hydras_own_node_is_compared_even_if_the_text_passed(
     assert runs == []
 
 
-def test_folders_leave_out_roots_and_operational_fields_unless_swept() -> None:
-    given = ("read.root=/a", "engine.workers=4", "seed=1,2")
-    assert sweep.job_folder(["read.root=/a", "engine.workers=4", "seed=1"], given) == "seed=1"
-    assert sweep.job_folder(["read.root=/b", "engine.workers=4"], ("read.root=/a,/b", "engine.workers=4")) == (
-        "read.root=~2Fb"
-    )
+def test_folders_are_named_by_what_varies() -> None:
+    constant = sweep.constants(["read.root=/a", "engine.workers=4", "seed=1,2", "tint=warm", "x=range(1,3)"])
+    assert constant == {"read.root", "engine.workers", "tint"}
+    assert sweep.job_folder(["read.root=/a", "engine.workers=4", "seed=1", "tint=warm"], constant) == "seed=1"
+    assert sweep.job_folder(["read.root=/b", "engine.workers=4"], {"engine.workers"}) == "read.root=~2Fb"
+    assert sweep.job_folder(["read.root=/a", "tint=warm"], {"read.root", "tint"}) == "tint=warm", "nothing varies"
     assert sweep.job_folder([], ()) == "default"
+
+
+def test_a_long_name_keeps_every_key_that_varies() -> None:
+    overrides = [f"read.images={'long/' * 60}", "seed=12345", "gate.boundary=0.625", f"tint.names={'x' * 200}"]
+    name = sweep.job_folder(overrides, ())
+    assert len(name) <= 160
+    for key in ("images=", "seed=12345", "boundary=0.625", "names="):
+        assert key in name
+    assert name != sweep.job_folder([*overrides[:3], f"tint.names={'x' * 201}"], ())
+
+
+def test_a_slot_that_a_recipe_spells_out_is_dropped_from_every_job(runs: list[RunConfig]) -> None:
+    assert multirun("seed=10,11", "~polish") == 0
+    assert [list(config.stages) for config in runs] == [["tint"], ["tint"]]
+    assert [config.write["root"] for config in runs] == ["/out/seed=10", "/out/seed=11"]
+
+
+def test_the_folder_of_a_sweep_is_made_and_not_left_behind_empty(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, fixed = tmp_path / "sweep", ["read.count=3", "gate.share=0", "engine.workers=0", "engine.progress=none"]
+    refused = sweep.multirun(
+        FAKE, [f"write.root={root}", *fixed, "engine.device=cuda:7,cuda:8"], plugins=["tests.fakes"]
+    )
+    assert refused == 2
+    assert not root.exists()
+    assert sweep.multirun(FAKE, [f"write.root={root}", *fixed, "seed=1,2"], plugins=["tests.fakes"]) == 0
+    assert sorted(path.name for path in root.iterdir()) == ["seed=1", "seed=2"]
+    assert "job 1: status 0: seed=2" in capsys.readouterr().out
+    deep = sweep.multirun(FAKE, [f"write.root={tmp_path}/no/sweep", *fixed, "seed=1,2"], plugins=["tests.fakes"])
+    assert deep == 2
+    assert not (tmp_path / "no").exists()
+
+
+def test_ctrl_c_in_one_job_ends_the_sweep(
+    runs: list[RunConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed(config: RunConfig) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "run", pressed)
+    assert multirun("seed=10,11") == 130
+    assert "job 1: status 75: seed=11: not started" in capsys.readouterr().out
 
 
 words = st.lists(st.text(min_size=1, max_size=60).map(lambda text: f"key={text}"), min_size=1, max_size=4)

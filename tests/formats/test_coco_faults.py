@@ -200,3 +200,107 @@ def test_e10_rows_meet_images_by_id_and_name_and_never_by_position(tmp_path: Pat
     assert {name: reader.read(name).labels.instances[0].box[0] for name in reader.ids()} == {
         str(k): float(k) for k in range(1, 7)
     }
+
+
+EYES = ["nose", "left_eye", "right_eye"]
+BAD_CATEGORIES = [
+    ({"keypoints": "nose"}, "keypoints is 'nose', expected a list"),
+    ({"keypoints": ["nose", 3]}, "a name is text"),
+    ({"keypoints": ["nose", "nose"]}, "nose occur more than once"),
+    ({"keypoints": EYES, "skeleton": [[1, 4]]}, r"skeleton joins \[\[0, 3\]\]; expected pairs of places 0..2"),
+    ({"keypoints": EYES, "skeleton": [[0, 1]]}, r"joins \[\[-1, 0\]\]"),
+    ({"keypoints": EYES, "skeleton": [[1.0, 2]]}, "skeleton joins"),
+    ({"keypoints": EYES, "skeleton": [[1, 2, 3]]}, "skeleton"),
+    ({"keypoints": EYES, "skeleton": [["nose", "left_eye"]]}, "skeleton"),
+    ({"skeleton": [[1, 2]]}, "skeleton joins"),
+    ({"keypoints": EYES, "synthaug": {"mirror": [0, 2]}}, "the partner of each of 3 keypoints"),
+    ({"keypoints": EYES, "synthaug": {"mirror": [1, 2, 0]}}, "the partner of the partner is the keypoint itself"),
+    ({"keypoints": EYES, "synthaug": {"mirror": [0, 1, 3]}}, "mirror"),
+    ({"keypoints": EYES, "synthaug": {"mirror": [0, "2", 1]}}, "mirror"),
+    ({"keypoints": EYES, "synthaug": {"mirror": [False, 2, 1]}}, "mirror"),
+    ({"keypoints": EYES, "synthaug": {"mirror": 7}}, "mirror is '7', expected a list"),
+    ({"keypoints": EYES, "synthaug": [1]}, "category 'person'"),
+]
+
+
+@pytest.mark.parametrize(("facts", "word"), BAD_CATEGORIES)
+def test_facts_of_a_category_are_checked_before_anything_is_read(tmp_path: Path, facts: Any, word: str) -> None:
+    categories = [{"id": 7, "name": "person", **facts}]
+    root = put(tmp_path, [image(1, "a.png")], [label(1, 1)], categories=categories)
+    with pytest.raises(InputError, match=word) as caught:
+        CocoReader(root=root).ids()
+    assert "person" in str(caught.value)
+    assert "Correct the file" in str(caught.value)
+
+
+def test_absent_facts_of_a_category_may_be_null(tmp_path: Path) -> None:
+    categories = [{"id": 7, "name": "person", "keypoints": None, "skeleton": None, "synthaug": None}]
+    root = put(tmp_path, [image(1, "a.png")], [label(1, 1)], categories=categories)
+    assert CocoReader(root=root).categories()[0].keypoints == ()
+
+
+@pytest.mark.parametrize("points", [[1, 2, 3], [1, 2, 1.5], [1, 2, -1], [1, 2, None], [1, 2], "nose", {"x": 1}])
+def test_keypoints_with_other_states_reject_their_sample_alone(tmp_path: Path, points: Any) -> None:
+    categories = [{"id": 7, "name": "person", "keypoints": ["nose"]}]
+    images = [image(1, "a.png"), image(2, "b.png")]
+    reader = CocoReader(root=put(tmp_path, images, [label(1, 1, keypoints=points), label(2, 2)], categories=categories))
+    with pytest.raises(Rejected) as caught:
+        reader.read("a")
+    assert caught.value.reason == "label"
+    assert len(reader.read("b").labels.instances) == 1
+
+
+K = [[50, 0, 30], [0, 50, 20], [0, 0, 1]]
+POSE = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]]
+FLAT = [[1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 2], [0, 0, 0, 1]]
+BAD_CAMERAS = [
+    ({"intrinsics": [[0, 0, 30], [0, 50, 20], [0, 0, 1]]}, "fx and fy not 0"),
+    ({"intrinsics": [[50, 0, 30], [50, 0, 20], [0, 0, 1]]}, "fx and fy not 0"),
+    ({"intrinsics": [[50, 0, 30], [0, 50, 20], [0, 0, 0]]}, "expected"),
+    ({"intrinsics": [[50, 0, 1e999], [0, 50, 20], [0, 0, 1]]}, ""),
+    ({"intrinsics": [[50, 0], [0, 50]]}, "3x3"),
+    ({"intrinsics": K, "extrinsics": FLAT}, "extrinsics"),
+    ({"intrinsics": K, "extrinsics": [*POSE[:3], [0, 0, 1, 1]]}, "last row"),
+    ({"intrinsics": K, "distortion": [0.1] * 9}, "at most 8"),
+    ({}, "intrinsics"),
+    (None, "camera"),
+]
+
+
+@pytest.mark.parametrize(("camera", "word"), BAD_CAMERAS)
+def test_a_camera_that_is_none_rejects_its_sample(tmp_path: Path, camera: Any, word: str) -> None:
+    rows = [image(1, "a.png") | {"synthaug": {"camera": camera}}, image(2, "b.png")]
+    rows[1]["synthaug"] = {"camera": {"intrinsics": K, "extrinsics": POSE, "distortion": [0.1]}}
+    root = put(tmp_path, rows, [label(1, 1), label(2, 2)])
+    if "1e999" in repr(camera) or "inf" in repr(camera):
+        path = tmp_path / "annotations" / "instances_train.json"
+        path.write_text(path.read_text().replace("Infinity", "1e999"))
+        with pytest.raises((InputError, Rejected)):
+            CocoReader(root=root).read("a")
+        return
+    reader = CocoReader(root=root)
+    with pytest.raises(Rejected, match=word) as caught:
+        reader.read("a")
+    assert caught.value.reason == "label"
+    assert reader.read("b").labels.camera is not None
+
+
+OWN = {"id": 4}
+BAD_INSTANCES = [{"pose": FLAT}, {"pose": POSE[:3]}, {"visibility": 1.5}, {"visibility": -0.1}, {"extent": [1, -1, 1]}]
+
+
+@pytest.mark.parametrize("facts", BAD_INSTANCES)
+def test_facts_of_an_instance_are_checked(tmp_path: Path, facts: dict[str, Any]) -> None:
+    reader = two(tmp_path, label(1, 1, synthaug=OWN | facts), label(2, 2, synthaug=OWN | {"pose": POSE}))
+    with pytest.raises(Rejected, match=next(iter(facts))):
+        reader.read("a")
+    assert reader.read("b").labels.instances[0].pose is not None
+
+
+def test_annotations_for_no_image_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    root = put(tmp_path, [image(1, "a.png"), image(2, "b.png")], [])
+    with pytest.raises(InputError, match=r"labels for 0 of 2 images[\s\S]*read\.labels[\s\S]*read\.unlabelled=true"):
+        CocoReader(root=root).ids()
+    bare = CocoReader(root=root, unlabelled=True)
+    assert bare.ids() == ("a", "b")
+    assert bare.notes()["images without labels"] == bare.notes()["images"] == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from PIL import Image
 
 from synthaug.errors import ConfigError, InputError, Rejected
+from synthaug.formats import strays
 from synthaug.formats.folder.reader import FolderReader
 from synthaug.labels import Category
 from tests.formats.sets import picture_file
@@ -64,17 +66,20 @@ def test_follow_me_gives_400_pairs_in_two_splits_and_three_colours(data_root: Pa
     assert reader.categories() == (Category("people"), Category("hero"))
     splits: Counter[str] = Counter()
     pixels: Counter[int] = Counter()
-    off_table = 0
+    told: list[Mapping[str, Any]] = []
     for name in ids:
         made = reader.read(name)
         splits[made.split] += 1
-        off_table += "off_table" in made.attributes
+        told.append(strays.counts(made.trail))
         values, counts = np.unique(made.labels.passes["semantic"], return_counts=True)
         pixels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
     assert splits == {"train": 300, "val": 100}
     # Counted by hand from the files: 400 pictures of 256x256 in exactly three colours.
     assert pixels == {0: 25758325, 1: 336639, 2: 119436}
-    assert off_table == 0
+    assert strays.total(told) == {
+        "semantic": {"read": 400, "samples": 0, "count": 0, "near": 0, "values": {}, "other": 0}
+    }
+    assert strays.lines(strays.total(told)) == ["0 pixels of 'semantic' off its table in 0 of 400 samples"]
     assert FolderReader(**follow_me(data_root / "follow_me") | {"split": "validation"}).ids() == ids[300:]
 
 
@@ -88,7 +93,9 @@ def test_follow_me_reports_colours_off_the_table(tmp_path: Path) -> None:
     reader = FolderReader(**follow_me(tmp_path))
     made = reader.read(reader.ids()[0])
     assert made.id == "train/x_cam1_7"
-    assert made.attributes == {"off_table": {"semantic": {"#808080": 2, "#fa0400": 1}}}
+    assert strays.counts(made.trail) == {
+        "semantic": {"read": 1, "samples": 1, "count": 2, "near": 1, "values": {"#808080": 2}, "other": 0}
+    }
     assert made.labels.passes["ignore"].sum() == 2
     assert set(reader.describe(made.id).passes) == set(made.labels.passes) == {"semantic", "ignore"}
 
@@ -100,7 +107,7 @@ def test_d14_unknown_colours_reject_or_become_background_as_declared(tmp_path: P
         one(tmp_path, mask).read("a")
     made = one(tmp_path, mask, passes=semantic(unknown="background")).read("a")
     assert (made.labels.passes["semantic"][0, :3] == 0).all()
-    assert made.attributes["off_table"]["semantic"] == {"#808080": 3}
+    assert strays.counts(made.trail)["semantic"]["values"] == {"#808080": 3}
 
 
 def test_components_make_instances_and_small_parts_none(tmp_path: Path) -> None:
@@ -219,7 +226,7 @@ def test_e3_missing_and_dangling_masks_are_refused_or_counted(tmp_path: Path) ->
         one(tmp_path, missing="drop").ids()
     reader = one(tmp_path, missing="drop", dangling="ignore")
     assert reader.ids() == ("a",)
-    assert reader.notes() == {"images": 1, "images without a pass": 1}
+    assert reader.notes() == {"images": 1, "images without a pass": 1, "images without labels": 0}
 
 
 def test_pictures_and_passes_in_one_folder_are_told_apart_by_their_names(tmp_path: Path) -> None:
@@ -259,3 +266,22 @@ def test_a_wrong_declaration_is_refused_by_name(passes: dict[str, Any], word: st
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         FolderReader(root="/nowhere", **settings)
+
+
+@pytest.mark.parametrize("passes", [None, {}])
+def test_pictures_without_a_declared_pass_are_refused_unless_asked_for(tmp_path: Path, passes: Any) -> None:
+    with pytest.raises(InputError, match=r"labels for 0 of 1 images[\s\S]*read\.passes[\s\S]*read\.unlabelled=true"):
+        one(tmp_path, passes=passes).ids()
+    bare = one(tmp_path, passes=passes, unlabelled=True)
+    assert bare.ids() == ("a",)
+    assert bare.read("a").labels.passes == {}
+    assert bare.notes() == {"images": 1, "images without a pass": 0, "images without labels": 1}
+
+
+def test_a_camera_without_a_focal_length_is_refused(tmp_path: Path) -> None:
+    flat = [[0, 0, 30], [0, 50, 20], [0, 0, 1]]
+    with pytest.raises(ConfigError, match="fx and fy not 0"):
+        one(tmp_path, camera={"intrinsics": flat})
+    (tmp_path / "a.txt").write_text(" ".join(str(v) for row in flat for v in row))
+    with pytest.raises(Rejected, match="fx and fy not 0"):
+        one(tmp_path, camera={"path": "{stem}.txt"}).read("a")

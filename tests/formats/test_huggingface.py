@@ -51,7 +51,7 @@ def every_pass(made: Sample) -> Sample:
             passes[name][0, 0] = 0.0
     passes["depth"] = passes["depth"].copy()
     passes["depth"][5, 5] = 1e-30
-    passes["semantic"] = np.where(passes["semantic"] == 2, 300, passes["semantic"]).astype(np.int32)
+    passes["semantic"] = np.where(passes["semantic"] == 2, 3, passes["semantic"]).astype(np.int32)
     return replace(made, labels=replace(made.labels, passes=passes))
 
 
@@ -129,6 +129,20 @@ def test_pass_that_only_some_samples_have_is_left_out_and_counted_on_the_card(tm
     assert set(HuggingfaceReader(root=str(tmp_path)).read("a").labels.passes) == {"instance"}
     card = writer.finalise([fragment])[0].data.decode()
     assert "left out: depth (1 samples), ignore (1 samples), normals (1 samples), semantic (1 samples)" in card
+
+
+def test_the_card_says_how_each_column_counts_the_classes_and_the_files_do_so(tmp_path: Path) -> None:
+    made = sample("a")
+    write(HuggingfaceWriter(), [made], tmp_path)
+    card = (tmp_path / "README.md").read_text("utf-8")
+    assert "| class | `objects.categories` | pixels of `semantic` |" in card
+    assert "| background | | 0 |" in card
+    row = pq.read_table(next((tmp_path / "data").glob("*.parquet"))).to_pylist()[0]
+    semantic = np.asarray(Image.open(io.BytesIO(row["semantic"]["bytes"])))
+    for category, instance in zip(row["objects"]["categories"], made.labels.instances, strict=True):
+        assert f"| {CATEGORIES[category].name} | {category} | {category + 1} |" in card
+        if instance.id in (1, 2):  # those that the semantic pass shows
+            assert set(semantic[made.labels.passes["instance"] == instance.id].tolist()) == {category + 1}
 
 
 def test_pass_that_one_sample_lacks_is_null_in_its_row(tmp_path: Path) -> None:
@@ -289,9 +303,9 @@ def test_card_tells_seed_recipe_counts_and_escapes_what_came_from_outside(tmp_pa
     assert "# Dice" in text
     assert "- seed: 7" in text
     assert "- recipe: try" in text
-    assert "| 0 | a\\|b | 2 |" in text
+    assert "| a\\|b | 0 | 1 | 2 |" in text
     assert "<script>" not in text.split("---\n")[2]
-    assert "| 2 | c\\\\nd | 1 |" in text
+    assert "| c\\\\nd | 2 | 3 | 1 |" in text
 
 
 # Foreign files

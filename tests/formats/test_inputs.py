@@ -212,8 +212,13 @@ def test_f2_links_are_not_followed(tree: Path) -> None:
         for action in (root.read, root.head, root.size, root.resolve, root.exists):
             with pytest.raises(SecurityError, match="is a link"):
                 action(path)
-    with pytest.raises(SecurityError, match="is a link"):
+    with pytest.raises(SecurityError, match="4 of the names below") as caught:
         root.listing()
+    told = str(caught.value)
+    assert [name in told for name in ("dangling.png", "file.png", "images/link")] == [True] * 3
+    assert "inside.png" not in told
+    assert "... and 1 more" in told
+    assert root.listing(suffixes=(".txt",), recursive=False) == []
     assert root.take_digests() == {}
 
 

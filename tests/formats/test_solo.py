@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from synthaug.errors import ConfigError, InputError, Rejected, SecurityError
+from synthaug.formats import strays
 from synthaug.formats.solo.reader import SoloReader
 from synthaug.sample import escape_id
 
@@ -144,7 +145,7 @@ def test_real_frames_agree_with_their_own_boxes_and_pixel_counts(data_root: Path
         assert told.group == made.group == f"solo/sequence.{number}"
         assert (told.frame, told.view) == (0, "camera")
         assert set(told.passes) == set(made.labels.passes) == ({"instance", "semantic"} if number == 0 else set())
-        assert "off_table" not in made.attributes
+        assert made.trail == ()
         found = {i.attributes["solo_instance_id"]: i for i in made.labels.instances}
         assert found.keys() == wanted.keys()
         for unity, instance in found.items():
@@ -283,8 +284,13 @@ def test_smoothed_segmentation_is_rejected_or_counted(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match=r"4 pixels of 1 colours.*#800000 \(4 px\)"):
         SoloReader(root=str(tmp_path)).read(ID)
     away = SoloReader(root=str(tmp_path), off_table="background").read(ID)
-    assert away.attributes["off_table"] == {"instance": {"#800000": 4}}
+    assert strays.counts(away.trail)["instance"] == {
+        "read": 1, "samples": 1, "count": 4, "near": 0, "values": {"#800000": 4}, "other": 0
+    }  # fmt: skip
     assert "ignore" not in away.labels.passes
+    with pytest.raises(Rejected, match=r"max_unknown=0\.001") as caught:
+        SoloReader(root=str(tmp_path), off_table="background", max_unknown=0.001).read(ID)
+    assert caught.value.reason == "unknown_classes"
     ignoring = SoloReader(root=str(tmp_path), off_table="ignore")
     assert ignoring.describe(ID).passes == ("instance", "ignore")
     assert int(ignoring.read(ID).labels.passes["ignore"].sum()) == 4

@@ -91,7 +91,7 @@ def test_e3_dangling_xml_is_refused_with_its_name_and_images_without_labels_are_
         VocReader(root=str(tmp_path)).ids()
     reader = VocReader(root=str(tmp_path), dangling="ignore")
     assert reader.ids() == ("a", "empty")
-    assert reader.notes() == {"images": 2, "images without labels": 1}
+    assert reader.notes() == {"images": 2, "images without labels": 1, "labels of unknown categories": 0}
     assert reader.read("empty").labels.instances == ()
 
 
@@ -196,8 +196,11 @@ def test_f3_f5_odd_names_are_kept_apart_and_found_again(tmp_path: Path) -> None:
 def test_no_label_at_all_is_refused_with_the_place(tmp_path: Path) -> None:
     picture_file(tmp_path / "images" / "a.png")
     (tmp_path / "labels").mkdir()
-    with pytest.raises(InputError, match=r"not one has a label[\s\S]*read\.labels"):
+    with pytest.raises(InputError, match=r"labels for 0 of 1 images[\s\S]*read\.labels"):
         VocReader(root=str(tmp_path)).ids()
+    bare = VocReader(root=str(tmp_path), unlabelled=True)
+    assert bare.ids() == ("a",)
+    assert bare.notes() == {"images": 1, "images without labels": 1, "labels of unknown categories": 0}
 
 
 def test_every_carla_image_has_the_same_boxes_and_classes_in_voc_and_yolo(data_root: Path) -> None:
@@ -217,7 +220,7 @@ def test_every_carla_image_has_the_same_boxes_and_classes_in_voc_and_yolo(data_r
         pair, other = voc.pair(name), yolo.pair(name)
         size = voc.describe(name).size
         ours = [voc._instance(e, k, size, pair) for k, e in enumerate(voc._tree(pair).findall("object"), start=1)]  # type: ignore[union-attr]
-        theirs = [yolo._instance(line, k, "detect", size) for k, line in enumerate(yolo._lines(other), start=1)]
+        theirs = [yolo._instance(line, k, "detect", size) for k, line in enumerate(yolo._lines(other)[0], start=1)]
         assert [i.class_id for i in ours] == [i.class_id for i in theirs]
         for i, j in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(i.box, j.box, atol=1.0 + 1e-9)

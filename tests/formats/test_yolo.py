@@ -31,7 +31,7 @@ def test_boxes_are_centres_and_sizes_and_empty_files_are_background(tmp_path: Pa
     np.testing.assert_allclose(first.box, (15, 15, 45, 25))
     assert (first.class_id, second.class_id) == (2, 1)
     assert reader.read("empty").labels.instances == reader.read("none").labels.instances == ()
-    assert reader.notes() == {"images": 3, "images without labels": 1}
+    assert reader.notes() == {"images": 3, "images without labels": 1, "labels of unknown categories": 0}
     assert reader.describe("a").classes == (1, 2)
     assert reader.files() == ("classes.txt",)
 
@@ -176,3 +176,24 @@ def test_without_names_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").unlink()
     with pytest.raises(InputError, match=r"read\.names"):
         YoloReader(root=root).categories()
+
+
+def test_labels_for_no_image_are_refused_unless_asked_for(tmp_path: Path) -> None:
+    root = put(tmp_path, {"a": None, "b": None})
+    with pytest.raises(InputError, match=r"labels for 0 of 2 images[\s\S]*read\.labels[\s\S]*read\.unlabelled=true"):
+        YoloReader(root=root).ids()
+    bare = YoloReader(root=root, unlabelled=True)
+    assert bare.ids() == ("a", "b")
+    assert bare.read("a").labels.instances == ()
+    assert bare.notes()["images without labels"] == 2
+    # One empty file is the convention of a background picture, and says that labels are meant to be here.
+    assert YoloReader(root=put(tmp_path, {"a": ""})).ids() == ("a", "b")
+
+
+@pytest.mark.parametrize("flips", ["[1, 2, 0]", "[0, 1]", "[0, 1, 3]", "[0.0, 2, 1]", "7"])
+def test_a_flip_idx_that_is_no_mirror_is_refused(tmp_path: Path, flips: str) -> None:
+    put(tmp_path, {"a": "0 0.5 0.5 0.5 0.5 0.5 0.25 2 0 0 0 0.6 0.7 1\n"})
+    (tmp_path / "classes.txt").unlink()
+    (tmp_path / "data.yaml").write_text(f"names: {{0: person}}\nkpt_shape: [3, 3]\nflip_idx: {flips}\n")
+    with pytest.raises(InputError, match="flip_idx"):
+        YoloReader(root=str(tmp_path)).categories()

@@ -89,10 +89,27 @@ def test_ignored_instances_are_dropped_and_counted(tmp_path: Path) -> None:
     assert encoded.row["labels"] == 3
 
 
-def test_a_lone_split_names_itself_twice_and_is_read_once(tmp_path: Path) -> None:
-    write(YoloWriter(), [SAMPLES[1]], tmp_path)
-    assert yaml.safe_load((tmp_path / "data.yaml").read_text())["val"] == "images/train"
-    assert YoloReader(root=str(tmp_path)).ids() == ("train/s/1",)
+def test_without_a_val_split_val_names_nothing_unless_asked_for(tmp_path: Path) -> None:
+    write(YoloWriter(), [SAMPLES[1]], tmp_path / "a")
+    text = (tmp_path / "a" / "data.yaml").read_text()
+    assert yaml.safe_load(text)["train"] == "images/train"
+    assert "val" not in yaml.safe_load(text)
+    assert "# There is no val split, and ultralytics wants one." in text
+    assert YoloReader(root=str(tmp_path / "a")).ids() == ("train/s/1",)
+    write(YoloWriter(val_is_train=True), [SAMPLES[1]], tmp_path / "b")
+    text = (tmp_path / "b" / "data.yaml").read_text()
+    assert yaml.safe_load(text)["val"] == "images/train"
+    assert "scores validate nothing" in text
+    assert YoloReader(root=str(tmp_path / "b")).ids() == ("train/s/1",)
+
+
+def test_splits_of_other_names_are_written_and_read(tmp_path: Path) -> None:
+    write(YoloWriter(), [SAMPLES[1], replace(SAMPLES[2], split="night")], tmp_path)
+    reader = YoloReader(root=str(tmp_path))
+    assert {name: reader.read(name).split for name in reader.ids()} == {"train/s/1": "train", "night/s/2": "night"}
+    write(YoloWriter(), [replace(SAMPLES[2], split="night")], tmp_path / "alone")
+    alone = YoloReader(root=str(tmp_path / "alone"))
+    assert [alone.read(name).split for name in alone.ids()] == ["night"]
 
 
 def test_an_id_with_a_folder_called_images_keeps_its_label(tmp_path: Path) -> None:

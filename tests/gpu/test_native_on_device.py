@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from synthaug.augment.geometric import Perspective
+from synthaug.augment.lens import LensDistortion
+from synthaug.augment.photometric import GaussianBlur
 from synthaug.contracts import Appearance
 from synthaug.engine import bracket
 from synthaug.engine.appearance import Work
-from synthaug.engine.pipeline import Bracket
+from synthaug.engine.pipeline import Bracket, Slot
 from synthaug.warp import motion
 from synthaug.warp.resample import picture
 from tests.augment import on_device
@@ -46,6 +49,20 @@ def test_whole_pixel_motions_are_exact() -> None:
 
 def test_a_row_stays_on_the_device_and_gives_what_the_host_gives() -> None:
     assert on_device.row_gap(CUDA) <= 1
+
+
+@pytest.mark.parametrize("word", ["before", "behind", "both"])
+def test_motions_beside_a_device_stage_are_the_hosts_within_two_steps(word: str) -> None:
+    tilt, bend = Slot("tilt", Perspective(jitter=0.15)), Slot("bend", LensDistortion())
+    row = {"before": (tilt, bend), "behind": (), "both": (tilt,)}[word]
+    row = (*row, Slot("shade", on_device.Shade()), *(() if word == "before" else (bend, Slot("blur", GaussianBlur()))))
+    here, there = (bracket.run(Bracket(row, ()), on_device.works(), on_device.settings(d)) for d in ("cpu", CUDA))
+    for one, other in zip(here, there, strict=True):
+        assert isinstance(one, Work)
+        assert isinstance(other, Work)
+        assert one.sample.trail == other.sample.trail
+        apart = np.abs(one.sample.image.pixels.astype(int) - other.sample.image.pixels.astype(int))
+        assert apart.max() <= 2, "one step of the first resampling, one of the last"
 
 
 def test_two_runs_give_the_same_bytes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -242,9 +243,43 @@ def test_statistics_round_trip_and_give_the_same_pixels(photos: Path, tmp_path: 
     (tmp_path / "s").write_bytes(data)
     look, other = ready(photos), Look(statistics=str(tmp_path / "s"))
     other.load("cpu")
-    assert other.identity() == look.identity()
+    assert {**other.identity(), "photos": ""} == {**look.identity(), "photos": ""}
+    assert other.identity()["photos"] == hashlib.sha256(data).hexdigest()
     image, draw = picture(2), drawn(look)
     assert np.array_equal(look.paint(image.copy(), [LABELS], [draw]), other.paint(image.copy(), [LABELS], [draw]))
+
+
+def test_statistics_are_known_by_their_bytes_not_by_what_their_head_says(photos: Path, tmp_path: Path) -> None:
+    data = bytearray(fit(photos).to_bytes())
+    (tmp_path / "s").write_bytes(data)
+    before = Look(statistics=str(tmp_path / "s")).identity()
+    data[-1] ^= 1  # the head, and its digest, stay as they are
+    (tmp_path / "s").write_bytes(data)
+    assert Look(statistics=str(tmp_path / "s")).identity() != before
+
+
+def test_photos_that_change_between_plan_and_load_are_named(photos: Path, tmp_path: Path) -> None:
+    look = Look(photos=str(photos))
+    planned = look.identity()
+    save(photos / "3.png", picture(9, base=(0.1, 0.5, 0.9)))
+    (photos / "0.png").unlink()
+    with pytest.raises(InputError, match=r"2 files changed since the plan was made(.|\n)*- 0\.png\n  - 3\.png"):
+        look.load("cpu")
+    other = Look(photos=str(photos))
+    other.load("cpu")
+    assert other.identity() != planned, "what is loaded is what identity tells of"
+    save(photos / "4.png", picture(9))
+    assert other.identity() != planned
+
+
+def test_statistics_that_change_between_plan_and_load_are_named(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(fit(photos).to_bytes())
+    look = Look(statistics=str(tmp_path / "s"))
+    look.identity()
+    save(photos / "0.png", picture(9))
+    (tmp_path / "s").write_bytes(fit(photos).to_bytes())
+    with pytest.raises(InputError, match=r"statistics=.*s changed since the plan"):
+        look.load("cpu")
 
 
 @pytest.mark.parametrize(

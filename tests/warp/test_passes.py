@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from synthaug.camera import Camera, matrix
-from synthaug.labels import Labels
+from synthaug.labels import Category, Labels
 from synthaug.warp import dense, motion
 from synthaug.warp.motion import Warp
 from synthaug.warp.passes import move_passes
@@ -23,8 +23,10 @@ Surface = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def moved(labels: Labels, warp: Warp, same_for_group: bool = False) -> tuple[Labels, dict[str, str]]:
     view = follow(warp, labels.camera)
     passes, lost = move_passes(labels, Resampler(warp), view, same_for_group, "constant")
-    Labels(warp.target, (), (), {n: v for n, v in passes.items() if n != "instance"}, view.camera).check()
-    return Labels(warp.target, (), (), passes, view.camera), lost
+    Labels(
+        warp.target, labels.categories, (), {n: v for n, v in passes.items() if n != "instance"}, view.camera
+    ).check()
+    return Labels(warp.target, labels.categories, (), passes, view.camera), lost
 
 
 def plane(rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,21 +216,23 @@ def test_flow_follows_when_the_next_frame_moves_alike() -> None:
 
 
 def test_uncovered_pixels_are_marked_as_ignored() -> None:
-    semantic = np.full(SIZE, 1, np.int32)
+    ground, semantic = (Category("ground"),), np.full(SIZE, 1, np.int32)
     old = np.zeros(SIZE, bool)
     old[10:20, 30:60] = True
     crop = motion.crop(SIZE, (-10, -5, 256, 192))
     for passes in ({"semantic": semantic}, {"semantic": semantic, "ignore": old}, {"ignore": old}):
-        after, _ = moved(Labels(SIZE, (), (), passes, None), crop)
+        after, _ = moved(Labels(SIZE, ground, (), passes, None), crop)
         ignore = after.passes["ignore"]
         assert ignore[:5].all()
         assert ignore[:, :10].all()
         assert (ignore[5:, 10:] == passes.get("ignore", np.zeros(SIZE, bool))).all()
-    after, _ = moved(Labels(SIZE, (), (), {"semantic": semantic}, None), motion.affine(SIZE, scale=(2, 2), degrees=3))
+    after, _ = moved(
+        Labels(SIZE, ground, (), {"semantic": semantic}, None), motion.affine(SIZE, scale=(2, 2), degrees=3)
+    )
     assert "ignore" not in after.passes
-    after, _ = moved(Labels(SIZE, (), (), {"semantic": semantic}, None), motion.affine(SIZE, degrees=30))
+    after, _ = moved(Labels(SIZE, ground, (), {"semantic": semantic}, None), motion.affine(SIZE, degrees=30))
     assert (after.passes["ignore"] == (after.passes["semantic"] == 0)).all()
-    after, _ = moved(Labels(SIZE, (), (), {"instance": semantic * 0}, None), crop)
+    after, _ = moved(Labels(SIZE, ground, (), {"instance": semantic * 0}, None), crop)
     assert "ignore" not in after.passes
 
 

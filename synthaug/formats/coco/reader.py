@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
 from synthaug import rle
 from synthaug.contracts import Description
 from synthaug.errors import InputError, Rejected
-from synthaug.formats import classes, facts, naming, passes, pictures
+from synthaug.formats import classes, facts, naming, passes, pictures, strays
 from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
 from synthaug.formats.coco import index
 from synthaug.formats.coco.annotation import attributes_of, corners, keypoints_of, mask_of
@@ -53,6 +53,7 @@ class CocoReader(LooseReader):
             something only where the folder is complete, so a row without any file refuses the whole.
         dangling: `refuse` rows that belong to nothing, or `ignore` and count them; under
             `join=suffix` that includes rows that share an id, a name or a file.
+        unlabelled: Accept files without any annotation; they are refused otherwise.
         classes: Class name by source name or id; renames, merges, and admits unknown ids.
         unknown: `refuse` category ids that are declared nowhere, or `ignore` and count their labels.
         clip: Cut boxes at the canvas that leave it by more than a pixel; they are rejected otherwise.
@@ -72,6 +73,7 @@ class CocoReader(LooseReader):
         split: str | None = None,
         join: index.Join = "name",
         dangling: naming.Dangling = "refuse",
+        unlabelled: bool = False,
         classes: Mapping[str | int, str] | None = None,
         unknown: Unknown = "refuse",
         clip: bool = False,
@@ -81,8 +83,8 @@ class CocoReader(LooseReader):
         background: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         super().__init__(
-            root=root, images=images, labels=labels, names=names, split=split, dangling=dangling, alpha=alpha,
-            background=background,
+            root=root, images=images, labels=labels, names=names, split=split, dangling=dangling,
+            unlabelled=unlabelled, alpha=alpha, background=background,
         )  # fmt: skip
         naming.one_of("join", join, ("name", "suffix"))
         naming.one_of("unknown", unknown, ("refuse", "ignore"))
@@ -133,7 +135,8 @@ class CocoReader(LooseReader):
             facts.camera_from(own["camera"]) if "camera" in own else None,
         )  # fmt: skip
         labels.check()
-        return Sample(sample_id, picture, labels, picture, split=row.split, **known)
+        trail = strays.of_labels(type(self).__name__, self._strays(row))
+        return Sample(sample_id, picture, labels, picture, split=row.split, trail=trail, **known)
 
     @cached_property
     def _table(self) -> _Table:
@@ -163,8 +166,12 @@ class CocoReader(LooseReader):
         )  # fmt: skip
         where = ", ".join(document.path for document in documents)
         refuse_unknown(strangers, [category.name for category in categories], self.unknown, where)
+        labelled = sum(bool(row.annotations) for row in rows.values())
+        self.refuse_unlabelled(
+            labelled, len(rows), f"{where} has no annotation of theirs; name another file with read.labels=FILE.json"
+        )
         counts["images"] = len(rows)
-        counts["images without labels"] = sum(not row.annotations for row in rows.values())
+        counts["images without labels"] = len(rows) - labelled
         counts["labels of unknown categories"] = sum(strangers.values())
         return _Table(categories, class_ids, rows, counts, tuple(document.path for document in documents))
 
@@ -190,6 +197,10 @@ class CocoReader(LooseReader):
 
     def _kept(self, row: index.Row) -> list[Mapping[str, Any]]:
         return [a for a in row.annotations if str(a.get("category_id")) in self._table.class_ids]
+
+    def _strays(self, row: index.Row) -> Counter[str] | None:
+        words = (str(a.get("category_id")) for a in row.annotations)
+        return Counter(w for w in words if w not in self._table.class_ids) if self.unknown == "ignore" else None
 
     def _sidecars(self, row: index.Row) -> dict[str, str]:
         """Paths of stored passes by name."""
@@ -232,14 +243,29 @@ def _declare(rows: Sequence[Json], declared: dict[str, Json], path: str) -> None
 
 
 def _category(name: str, row: Json) -> Category:
-    keypoints = tuple(str(point) for point in row.get("keypoints", ()))
-    own: Any = row.get("synthaug", {})
-    mirror = tuple(own.get("mirror", ())) if "mirror" in own else classes.mirror_of(keypoints)
+    """A class from its row, whose skeleton counts from 1. Raises `InputError` for facts that no class can have."""
+    own: Any = row.get("synthaug") or {}
     try:
-        skeleton = tuple((int(a) - 1, int(b) - 1) for a, b in row.get("skeleton", ()))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"category '{name}': skeleton must be pairs of keypoint numbers from 1") from error
-    return Category(name, keypoints, skeleton, mirror)
+        if not isinstance(own, dict):
+            raise TypeError(f"synthaug is {str(own)[:80]!r}, expected an object")
+        keypoints = _listed(row, "keypoints")
+        skeleton = tuple((a - 1, b - 1) for a, b in _listed(row, "skeleton"))
+        mirror = _listed(own, "mirror") if "mirror" in own else None
+        plain = facts.checked_category(Category(name, keypoints, skeleton, mirror or ()))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"category '{name}': {error}. Correct the file: keypoints are names, skeleton pairs of their numbers from "
+            "1, synthaug.mirror the partner of each keypoint by its number from 0"
+        ) from error
+    return plain if mirror is not None else replace(plain, mirror=classes.mirror_of(keypoints))
+
+
+def _listed(row: Any, key: str) -> tuple[Any, ...]:
+    """A list of a row; none, where it is absent or null."""
+    found: Any = row.get(key)
+    if found is not None and not isinstance(found, list):
+        raise TypeError(f"{key} is {str(found)[:80]!r}, expected a list")
+    return tuple(cast("list[Any]", found or ()))
 
 
 def _declared(image: Mapping[str, Any]) -> Size | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from synthaug.camera import Camera
 from synthaug.errors import ConfigError, Rejected, nearest
 from synthaug.formats import maps, naming, passes
+from synthaug.formats.strays import Strays
 from synthaug.labels import PASSES
 
 Encoding = Literal["ids", "colours", "unit", "signed", "exact"]
@@ -23,7 +24,6 @@ IGNORE = "ignore"
 """Names in a table of colours or ids that are no classes."""
 
 _OPENGL = np.array([1.0, -1.0, -1.0])
-_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,9 @@ class Rule:
             black is one instance.
         tolerance: Largest difference per channel, 0..255, at which a colour counts as the table's.
         unknown: `reject` a sample with numbers or colours off the table; or take such pixels as
-            `background`; or as `ignore`.
+            `background`; or as `ignore`. Taken pixels are counted in the sample's trail: see `formats.strays`.
+        max_unknown: Share of a picture, 0..1, that may be off the table under `background` and `ignore`; a
+            sample with more is rejected as `unknown_classes`, for such a table is not the mask's.
         unit: Metres per stored unit (depth, position).
         measure: `planar` (z) or `ray` (distance to the camera centre; needs a camera).
         invalid: Stored depths that mean none; 0, negative and non-finite ones always do.
@@ -59,6 +61,7 @@ class Rule:
     colours: Mapping[str, maps.Colour] | None = None
     tolerance: int = 0
     unknown: Unknown = "reject"
+    max_unknown: float = 0.5
     unit: float = 1.0
     measure: Literal["planar", "ray"] = "planar"
     invalid: tuple[float, ...] = ()
@@ -81,11 +84,11 @@ class Rule:
 
 @dataclass(slots=True)
 class Decoded:
-    """Arrays of one pass file, and what stood off its table (pixels by colour or number)."""
+    """Arrays of one pass file, and what stood off its table; None where nobody has to be told."""
 
     array: NDArray[Any]
     ignored: NDArray[np.bool_] | None = None
-    strangers: Mapping[str, int] | None = None
+    strays: Strays | None = None
 
 
 def rules(declared: Mapping[str, Mapping[str, Any]]) -> dict[str, Rule]:
@@ -162,10 +165,12 @@ def _semantic(rule: Rule, data: bytes, table: Mapping[Any, int]) -> Decoded:
     # Places in the table keep "ignored" (-1) apart from "no entry is near" (UNKNOWN, answered by the last place).
     lookup = np.array([*table.values(), 0], dtype=np.int32)
     if rule.encoding == "colours":
+        colours = maps.decode_colours(data)
         places, found = maps.colours_to_ids(
-            maps.decode_colours(data), {colour: place for place, colour in enumerate(table)}, rule.tolerance
+            colours, {colour: place for place, colour in enumerate(table)}, rule.tolerance
         )
-        strangers = {f"#{r:02x}{g:02x}{b:02x}": count for (r, g, b), count in found.items()}
+        lost = maps.colour_counts(colours[places == maps.UNKNOWN])
+        strays = Strays(lost, sum(found.values()) - sum(lost.values()))
         skipped = np.zeros(places.shape, bool)
     else:
         raw = maps.decode_ids(data)
@@ -174,8 +179,8 @@ def _semantic(rule: Rule, data: bytes, table: Mapping[Any, int]) -> Decoded:
         for place, number in enumerate(table):
             places[raw == number] = place
         values, counts = np.unique(raw[(places == maps.UNKNOWN) & ~skipped], return_counts=True)
-        strangers = {str(value): int(count) for value, count in zip(values.tolist(), counts.tolist(), strict=True)}
-    return _resolve(rule, lookup[places], (places == maps.UNKNOWN) & ~skipped, skipped, strangers)
+        strays = Strays(dict(zip(map(str, values.tolist()), counts.tolist(), strict=True)))
+    return _resolve(rule, lookup[places], (places == maps.UNKNOWN) & ~skipped, skipped, strays)
 
 
 def _resolve(
@@ -183,19 +188,24 @@ def _resolve(
     ids: NDArray[np.int32],
     unknown: NDArray[np.bool_],
     skipped: NDArray[np.bool_],
-    strangers: Mapping[str, int],
+    strays: Strays,
 ) -> Decoded:
     """Applies the rule for pixels off the table; -1 in `ids` is ignored."""
-    if rule.unknown == "reject" and unknown.any():
-        first = ", ".join(f"{word} ({count} px)" for word, count in list(strangers.items())[:5])
+    frequent = sorted(strays.values.items(), key=lambda item: -item[1])
+    first = f"{strays.count} pixels are off the table of passes.semantic: " + ", ".join(
+        f"{word} ({count} px)" for word, count in frequent[:5]
+    )
+    if rule.unknown == "reject" and strays.count:
+        raise Rejected("label", f"{first}; name them, raise tolerance, or choose unknown=ignore or unknown=background")
+    if strays.count > rule.max_unknown * unknown.size:
         raise Rejected(
-            "label",
-            f"{int(unknown.sum())} pixels are off the table of passes.semantic: {first}; name them, raise "
-            "tolerance, or choose unknown=ignore or unknown=background",
+            "unknown_classes",
+            f"{first}; that is {strays.count / unknown.size:.0%} of the picture, passes.semantic.max_unknown="
+            f"{rule.max_unknown:g}. Name them, or raise it",
         )
     ignored = skipped | (ids == -1) | (unknown & (rule.unknown == "ignore"))
-    kept = dict(list(strangers.items())[:_SHOWN])
-    return Decoded(np.maximum(ids, 0).astype(np.int32), ignored if rule.ignores else None, kept or None)
+    told = None if rule.unknown == "reject" else strays
+    return Decoded(np.maximum(ids, 0).astype(np.int32), ignored if rule.ignores else None, told)
 
 
 def _plain_ids(name: str, rule: Rule, data: bytes) -> Decoded:
@@ -260,11 +270,14 @@ def _checked(name: str, told: dict[str, Any]) -> Rule:
                 raise ValueError("two names share one colour")
         sequences: dict[str, Any] = {key: tuple(told.get(key) or ()) for key in ("invalid", "ignore")}
         rule = Rule(**(told | sequences))
-        good = 0 <= rule.tolerance <= 255 and 0 < float(rule.unit) < float("inf")
+        good = 0 <= rule.tolerance <= 255 and 0 < float(rule.unit) < float("inf") and 0 <= rule.max_unknown <= 1
     except (TypeError, ValueError, re.error) as error:
         raise ConfigError(f"{where}: {error}") from error
     if not good:
-        raise ConfigError(f"{where}: tolerance={rule.tolerance} must be 0..255, unit={rule.unit} above 0")
+        raise ConfigError(
+            f"{where}: tolerance={rule.tolerance} must be 0..255, unit={rule.unit} above 0, "
+            f"max_unknown={rule.max_unknown} 0..1"
+        )
     if name == "semantic" and rule.encoding == "colours" and not rule.colours:
         raise ConfigError(f"{where}.colours: a table of colours by class name is needed")
     return rule

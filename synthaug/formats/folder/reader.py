@@ -14,19 +14,20 @@ from numpy.typing import NDArray
 from synthaug.camera import Camera
 from synthaug.contracts import Description
 from synthaug.errors import ConfigError, InputError, Rejected, first_of
-from synthaug.formats import classes, naming, pictures, strictjson
+from synthaug.formats import classes, naming, pictures, strays, strictjson
 from synthaug.formats.folder import declare, native, views
 from synthaug.formats.folder.instances import components, listed
 from synthaug.formats.reading import LooseReader
 from synthaug.labels import Category, Instance, Labels
-from synthaug.sample import Sample
+from synthaug.sample import Sample, Step
 
 
 class FolderReader(LooseReader):
     """Reads pictures with label passes as `passes` declares them, or a folder that `write=folder` made.
 
     Without `passes`, a `dataset.json` in the root says everything, and reading gives back what was
-    written. Colours and ids off a pass's table are counted per sample in the attribute `off_table`.
+    written. Colours and ids off a pass's table that are not rejected are counted in the sample's trail: see
+    `formats.strays`.
 
     Args:
         root: Folder of the dataset.
@@ -38,6 +39,8 @@ class FolderReader(LooseReader):
         split: Read only this split.
         missing: `refuse` images that lack the file of a pass, or `drop` and count them.
         dangling: `refuse` files of a pass that belong to no image, or `ignore` them.
+        unlabelled: Accept pictures without any label pass; a folder without declared passes, and without the
+            `dataset.json` of `write=folder`, is refused otherwise.
         instances: `none`; `map` takes them from the instance pass; `components` takes each 8-connected
             part of one class of the semantic pass (objects that touch become one); `auto` is `map` where
             an instance pass is declared, else `none`.
@@ -63,6 +66,7 @@ class FolderReader(LooseReader):
         split: str | None = None,
         missing: Literal["refuse", "drop"] = "refuse",
         dangling: naming.Dangling = "refuse",
+        unlabelled: bool = False,
         instances: Literal["auto", "none", "map", "components"] = "auto",
         instance_classes: str | None = None,
         min_area: int = 1,
@@ -77,6 +81,7 @@ class FolderReader(LooseReader):
             names=names,
             split=split,
             dangling=dangling,
+            unlabelled=unlabelled,
             alpha=alpha,
             background=background,
         )
@@ -115,6 +120,12 @@ class FolderReader(LooseReader):
         if self.native is not None:
             return self.native.ids
         found = tuple(self.pairs)
+        self.refuse_unlabelled(
+            len(self.rules) + len(self.extra_passes()),
+            len(found),
+            "no label pass is declared, and there is no dataset.json; declare read.passes={semantic: {path: "
+            "'masks/{stem}.png'}}, read with the format that the labels have",
+        )
         self._refuse_dangling()
         return found
 
@@ -139,7 +150,7 @@ class FolderReader(LooseReader):
         pair = self.pair(sample_id)
         picture, arrays = self.decode(pair.image, None)
         camera = self.view.camera(picture.size, self._side_data(self.view.path, pair))
-        strangers = self._decode_passes(pair, arrays, camera)
+        trail = self._decode_passes(pair, arrays, camera)
         for name, array in arrays.items():
             if array.shape[:2] != picture.size:
                 size = f"{array.shape[1]}x{array.shape[0]}, the picture {picture.size[1]}x{picture.size[0]}"
@@ -147,13 +158,14 @@ class FolderReader(LooseReader):
         found = self._instances(pair, arrays)
         labels = Labels(picture.size, self.categories(), found, arrays, camera)
         labels.check()
-        attributes = {"off_table": strangers} if strangers else {}
-        return Sample(sample_id, picture, labels, picture, split=pair.part.split, attributes=attributes)
+        return Sample(sample_id, picture, labels, picture, split=pair.part.split, trail=trail)
 
     def notes(self) -> Mapping[str, int]:
         if self.native is not None:
             return {"images": len(self.native.ids)}
-        return {"images": len(self.pairs), "images without a pass": self._complete[1]}
+        unlabelled = 0 if self.rules else len(self.pairs)
+        lacking = {"images without a pass": self._complete[1]}
+        return {"images": len(self.pairs), **lacking, "images without labels": unlabelled}
 
     @cached_property
     def pairs(self) -> Mapping[str, naming.Pair]:
@@ -217,20 +229,20 @@ class FolderReader(LooseReader):
 
     def _decode_passes(
         self, pair: naming.Pair, arrays: dict[str, NDArray[Any]], camera: Camera | None
-    ) -> dict[str, Mapping[str, int]]:
-        """Fills in the declared passes; returns what stood off their tables."""
-        strangers: dict[str, Mapping[str, int]] = {}
+    ) -> tuple[Step, ...]:
+        """Fills in the declared passes; returns the steps that say what stood off their tables."""
+        found: dict[str, strays.Strays] = {}
         ignored: list[NDArray[np.bool_]] = []
         for name, path in self._files(pair).items():
             done = declare.decode(name, self.rules[name], self.source.read(path), camera, self._classes[1])
             arrays[name] = done.array
             if done.ignored is not None:
                 ignored.append(done.ignored)
-            if done.strangers:
-                strangers[name] = done.strangers
+            if done.strays is not None:
+                found[name] = done.strays
         if ignored:
             arrays["ignore"] = np.logical_or.reduce([arrays.get("ignore", ignored[0]), *ignored])
-        return strangers
+        return strays.steps(type(self).__name__, found)
 
     def _instances(self, pair: naming.Pair, arrays: dict[str, NDArray[Any]]) -> tuple[Instance, ...]:
         if self.instances == "components":

@@ -56,7 +56,8 @@ class View:
             raise ConfigError(f"camera.centre={told['centre']}: expected 0.5 or 0")
         try:
             if told.get("intrinsics") is not None:
-                told["intrinsics"] = cameras.matrix(told["intrinsics"], 3, 3)
+                camera = Camera(cameras.matrix(told["intrinsics"], 3, 3))
+                told["intrinsics"] = facts.checked_camera(camera).intrinsics
             view = cls(**told)
             good = (view.fov is None or 0 < float(view.fov) < 180) and float(view.unit) > 0
         except (TypeError, ValueError) as error:
@@ -100,6 +101,6 @@ def _parse(data: bytes, name: str) -> Camera:
         if data.lstrip()[:1] == b"{":
             return facts.camera_from(strictjson.loads(data, name))
         numbers = [float(word) for word in data.decode("ascii").replace(",", " ").split()]
-        return Camera(cameras.matrix(np.reshape(numbers, (3, 3)), 3, 3))
+        return facts.checked_camera(Camera(cameras.matrix(np.reshape(numbers, (3, 3)), 3, 3)))
     except (InputError, ValueError) as error:
         raise Rejected("label", f"{name}: no camera: {error}") from error

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from synthaug.contracts import Encoded, File, Fragment
-from synthaug.errors import Rejected
-from synthaug.formats import facts, npy
+from synthaug.formats import packed, records
 from synthaug.formats.folder import native
 from synthaug.formats.loose import ImageFormat, LooseWriter
-from synthaug.sample import Picture, Sample
+from synthaug.sample import Sample
 
 
 class FolderWriter(LooseWriter):
@@ -46,38 +43,14 @@ class FolderWriter(LooseWriter):
         return {"_target_": "synthaug.formats.folder.reader.FolderReader"}
 
     def encode(self, sample: Sample) -> Encoded:
-        image = self._stored(sample.image, f"images/{sample.id}")
-        files = [image]
-        if self.reference and not np.array_equal(sample.reference.pixels, sample.image.pixels):
-            if sample.reference.space != sample.image.space:
-                raise Rejected("encode", "picture and reference differ in colour space; write with reference=false")
-            files.append(self._stored(sample.reference, f"reference/{sample.id}"))
+        files = [packed.picture_file(self, sample.image, f"images/{sample.id}")]
+        if self.reference and packed.has_reference(sample):
+            files.append(packed.picture_file(self, sample.reference, f"reference/{sample.id}"))
         sidecars, paths = self.sidecars(sample)
-        reference = files[1].name if len(files) > 1 else ""
-        record = native.record_to(sample, image.name, reference, paths)
-        self._verify(record, sample)
+        record = records.record_to(sample, files[0].name, files[1].name if len(files) > 1 else "", paths)
+        records.verify_record(record, sample)
         name = f"{native.RECORDS}/{sample.id}.json"
         return Encoded(sample.id, (*files, *sidecars, File(name, record)), row={"split": sample.split})
 
     def finalise(self, fragments: Iterable[Fragment]) -> Sequence[File]:
         return (File(native.DATASET, native.dataset_to(self.dataset)),)
-
-    def _stored(self, picture: Picture, stem: str) -> File:
-        if picture.pixels.dtype == np.uint8:
-            return self.picture(picture, stem)
-        data = native.float_picture_to(picture)
-        if not np.array_equal(npy.decode(data), picture.pixels):
-            raise Rejected("encode", "float picture read back differs from the one written (NaN?)")
-        return File(f"{stem}.npy", data)
-
-    def _verify(self, data: bytes, sample: Sample) -> None:
-        """Reads the record back and compares every instance and the camera."""
-        record = native.record_from(data, "written record")
-        camera = record.facts.get("camera")
-        same = (
-            tuple(facts.instance_from(row) for row in record.facts["instances"]) == sample.labels.instances
-            and (None if camera is None else facts.camera_from(camera)) == sample.labels.camera
-            and record.size == tuple(sample.labels.size)
-        )
-        if not same:
-            raise Rejected("encode", "the record read back differs from the sample (a value that JSON cannot hold?)")

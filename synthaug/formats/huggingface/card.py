@@ -19,9 +19,16 @@ _SIZES = (
 
 _TEXT = (
     "Synthetic pictures with the labels of their renders, written by synthaug. Boxes are `x, y, width, height` in",
-    "pixels; `objects.categories` counts the classes from 0; `objects.masks` are the counts of COCO run-length",
-    "masks on the picture's canvas. Integer label passes are PNG, `depth` and `alpha` float32 TIFF (metres, NaN",
-    "invalid), other passes the bytes of npy files. `facts` is JSON with everything else, and wins in doubt.",
+    "pixels; `objects.masks` are the counts of COCO run-length masks on the picture's canvas. Integer label passes",
+    "are PNG, `depth` and `alpha` float32 TIFF (metres, NaN invalid), other passes the bytes of npy files. `facts`",
+    "is JSON with everything else, and wins in doubt.",
+)
+
+
+_NUMBERS = (
+    "Classes are numbered in two ways: `objects.categories` from 0, as `ClassLabel` does, and the pixels of `semantic`",
+    "from 1, because 0 is background there; `facts` counts as the pixels do. So `semantic == objects.categories + 1`.",
+    "Pixels of `instance` are `objects.ids`, 0 where there is none.",
 )
 
 
@@ -104,9 +111,12 @@ def _page(
         *(f"- {_cell(str(key))}: {_cell(_told(value))}" for key, value in sorted(dataset.card.items())),
         "", "## Splits", "", "| split | samples | files | bytes |", "|---|---|---|---|",
         *(f"| {stem} | {e['samples']} | {e['files']} | {e['bytes']} |" for stem, e in splits),
-        "", "## Classes", "", "| number | class | instances | keypoints |", "|---|---|---|---|",
+        "", "## Classes", "", *_NUMBERS, "",
+        "| class | `objects.categories` | pixels of `semantic` | instances | keypoints |", "|---|---|---|---|---|",
+        "| background | | 0 | | |",
         *(
-            f"| {number} | {_cell(c.name)} | {instances.get(str(number), 0)} | {_cell(', '.join(c.keypoints))} |"
+            f"| {_cell(c.name)} | {number} | {number + 1} | {instances.get(str(number), 0)} "
+            f"| {_cell(', '.join(c.keypoints))} |"
             for number, c in enumerate(dataset.categories)
         ),
         "", f"Label passes: {', '.join(columns.passes) or 'none'}.",

@@ -14,8 +14,8 @@ from synthaug.formats.facts import Json
 from synthaug.formats.huggingface import planes
 from synthaug.formats.huggingface.features import MARKER, PLANES, VERSION
 from synthaug.formats.huggingface.parquet import ParquetFile, Recent
+from synthaug.formats.paths import source_id
 from synthaug.labels import Category
-from synthaug.sample import escape_id
 
 _ROW = ("facts", "objects", "width", "height")
 
@@ -130,13 +130,13 @@ class HuggingfaceReader(ContainerReader):
     def _ids(self, path: str, table: ParquetFile, column: str | None) -> Sequence[str]:
         if column is None:
             stem = path.removesuffix(".parquet")
-            return [escape_id(f"{stem}/{number:06d}") for number in range(table.rows)]
+            return [source_id(f"{stem}/{number:06d}") for number in range(table.rows)]
         told = [str(value) for value in table.column(column)]
         if self.declared is not None:
             return [checked_id(text, path) for text in told]
         if any(not part for text in told for part in text.split("/")):
             raise InputError(f"{path}: column '{column}' holds an empty id, or one with an empty part between slashes")
-        return [escape_id(text) for text in told]
+        return [source_id(text) for text in told]
 
 
 def _class_names(features: Any) -> tuple[str, ...]:

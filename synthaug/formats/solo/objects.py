@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,13 +16,13 @@ from synthaug.formats.facts import Json
 from synthaug.formats.shapes import fit_box
 from synthaug.formats.solo import frame, space
 from synthaug.formats.solo.frame import Capture
+from synthaug.formats.strays import Strays
 from synthaug.labels import Instance, Keypoint, Size
 
 OffTable = Literal["reject", "background", "ignore"]
 
 _APART = 2.0
 """Pixels by which a 2D box of the source may differ from the tight box of its mask before it is kept aside."""
-_SHOWN = 20
 
 
 @dataclass(slots=True)
@@ -32,33 +32,41 @@ class Colours:
     Attributes:
         ids: The table's numbers, 0 for background.
         ignored: Where labels say nothing.
-        strangers: Pixels by colour off the table, `#rrggbb`.
+        strays: Pixels by colour off the table.
     """
 
     ids: NDArray[np.int32]
     ignored: NDArray[np.bool_]
-    strangers: Mapping[str, int] = field(default_factory=dict[str, int])
+    strays: Strays
 
 
-def look_up(data: bytes, table: Mapping[maps.Colour, int], off_table: OffTable, where: str) -> Colours:
+def look_up(
+    data: bytes, table: Mapping[maps.Colour, int], off_table: OffTable, max_unknown: float, where: str
+) -> Colours:
     """Numbers behind the colours of a segmentation; black is background unless the table names it.
 
     Raises:
-        Rejected: Under `label`: a lossy picture, or colours off the table under `reject`, as smoothing makes them.
+        Rejected: Under `label`: a lossy picture, or colours off the table under `reject`, as smoothing makes
+            them. Under `unknown_classes`: more of the picture than `max_unknown`.
     """
     named = {(0, 0, 0): 0} | dict(table)
     ids, found = maps.colours_to_ids(maps.decode_colours(data), named)
     unknown = ids == maps.UNKNOWN
-    strangers = {f"#{r:02x}{g:02x}{b:02x}": count for (r, g, b), count in list(found.items())[:_SHOWN]}
-    if unknown.any() and off_table == "reject":
-        first = ", ".join(f"{word} ({count} px)" for word, count in list(strangers.items())[:5])
+    lost = Strays({f"#{r:02x}{g:02x}{b:02x}": count for (r, g, b), count in found.items()})
+    shown = ", ".join(f"{word} ({count} px)" for word, count in list(lost.values.items())[:5])
+    first = f"{where}: {lost.count} pixels of {len(found)} colours that the frame does not name: {shown}"
+    if lost.count and off_table == "reject":
         raise Rejected(
             "label",
-            f"{where}: {int(unknown.sum())} pixels of {len(found)} colours that the frame does not name: {first}; "
-            "render segmentation without smoothing, or choose off_table=ignore or off_table=background",
+            f"{first}; render segmentation without smoothing, or choose off_table=ignore or off_table=background",
+        )
+    if lost.count > max_unknown * ids.size:
+        raise Rejected(
+            "unknown_classes",
+            f"{first}; that is {lost.count / ids.size:.0%} of the picture, max_unknown={max_unknown:g}",
         )
     ids[unknown] = 0
-    return Colours(ids, unknown & (off_table == "ignore"), strangers)
+    return Colours(ids, unknown & (off_table == "ignore"), lost)
 
 
 def colour_of(value: Any, where: str) -> maps.Colour:

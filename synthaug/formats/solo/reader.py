@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from synthaug.camera import Camera
 from synthaug.contracts import Description, Reader
 from synthaug.errors import ConfigError, InputError, Rejected, nearest
-from synthaug.formats import classes, maps, naming, pictures, rasters
+from synthaug.formats import classes, maps, naming, pictures, rasters, strays
 from synthaug.formats.classes import Unknown
 from synthaug.formats.inputs import InputRoot
 from synthaug.formats.solo import frame, objects, space, survey
@@ -40,7 +41,10 @@ class SoloReader(Reader):
         classes: Class name by label name: renames and merges.
         unknown: `refuse` labels that the names file does not know, or `ignore` and count them.
         off_table: Segmentation colours that the frame does not name: `reject` the sample, or take such pixels
-            as `background`, or as `ignore` (adds the pass of that name); counted in the sample's attributes.
+            as `background`, or as `ignore` (adds the pass of that name); counted in the sample's trail, as are
+            the labels that `unknown=ignore` leaves out: see `formats.strays`.
+        max_unknown: Share of a picture, 0..1, that may be off the table under `background` and `ignore`; a
+            frame with more is rejected as `unknown_classes`.
         clip: Cut boxes at the canvas that leave it by more than a pixel; they are rejected otherwise.
         alpha: What to do with transparency: see `formats.pictures.decode`.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
@@ -55,6 +59,7 @@ class SoloReader(Reader):
         classes: Mapping[str, str] | None = None,
         unknown: Unknown = "refuse",
         off_table: objects.OffTable = "reject",
+        max_unknown: float = 0.5,
         clip: bool = False,
         alpha: Literal["composite", "drop", "refuse"] = "composite",
         background: tuple[int, int, int] = (0, 0, 0),
@@ -63,6 +68,8 @@ class SoloReader(Reader):
         naming.one_of("unknown", unknown, ("refuse", "ignore"))
         naming.one_of("off_table", off_table, ("reject", "background", "ignore"))
         naming.one_of("alpha", alpha, ("composite", "drop", "refuse"))
+        if not 0.0 <= max_unknown <= 1.0:
+            raise ConfigError(f"max_unknown={max_unknown}: expected a share of the picture, 0 to 1")
         if len(background) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in background):
             raise ConfigError(f"background={list(background)}: expected three whole numbers from 0 to 255")
         self.root = root
@@ -71,6 +78,7 @@ class SoloReader(Reader):
         self.renamed = _text_map(classes)
         self.unknown: Unknown = unknown
         self.off_table: objects.OffTable = off_table
+        self.max_unknown = max_unknown
         self.clip = clip
         self.alpha: pictures.Alpha = alpha
         self.background = background
@@ -124,38 +132,40 @@ class SoloReader(Reader):
             self.source.read(capture.image), alpha=self.alpha, background=self.background, canvas=capture.size
         ).picture
         camera = _camera(capture)
-        arrays, strangers = self._arrays(capture, camera)
+        arrays, found = self._arrays(capture, camera)
         lengths = {k: len(c.keypoints) for k, c in enumerate(self._table.categories, start=1)}
         made, ids, hidden = objects.build(
             capture, arrays.pop("instance", None), self._table.class_ids, lengths, clip=self.clip
         )
         if ids is not None:
             arrays["instance"] = ids
-        attributes: dict[str, Any] = {"off_table": strangers} if strangers else {}
-        if hidden:
-            attributes["hidden_objects"] = hidden
+        attributes: dict[str, Any] = {"hidden_objects": hidden} if hidden else {}
+        if self.unknown == "ignore":
+            words = objects.class_names(capture).values()
+            found[strays.LABELS] = strays.Strays(Counter(w for w in words if w not in self._table.class_ids))
         labels = Labels(capture.size, self._table.categories, made, arrays, camera)
         labels.check()
         return Sample(
-            sample_id, picture, labels, picture, capture.sequence, capture.sensor, capture.step, attributes=attributes
-        )
+            sample_id, picture, labels, picture, capture.sequence, capture.sensor, capture.step, attributes=attributes,
+            trail=strays.steps(type(self).__name__, found),
+        )  # fmt: skip
 
     def _arrays(
         self, capture: Capture, camera: Camera | None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Mapping[str, int]]]:
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, strays.Strays]]:
         """Label passes, the `instance` pass still in Unity's ids; and the colours off each table."""
         arrays: dict[str, NDArray[Any]] = {}
-        strangers: dict[str, Mapping[str, int]] = {}
+        strangers: dict[str, strays.Strays] = {}
         ignored = np.zeros(capture.size, bool)
         for kind, name in ((frame.INSTANCE, "instance"), (frame.SEMANTIC, "semantic")):
             path = capture.file(kind)
             if path is None:
                 continue
             table = objects.instance_table(capture) if name == "instance" else self._semantic_table(capture)
-            found = objects.look_up(self.source.read(path), table, self.off_table, path)
+            found = objects.look_up(self.source.read(path), table, self.off_table, self.max_unknown, path)
             arrays[name] = found.ids
-            if found.strangers:
-                strangers[name] = found.strangers
+            if self.off_table != "reject":
+                strangers[name] = found.strays
             if found.ids.shape != capture.size:
                 raise Rejected("size", f"{path} is {found.ids.shape}, the frame {capture.size}; sizes are not adapted")
             ignored |= found.ignored

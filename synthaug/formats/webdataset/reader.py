@@ -13,11 +13,11 @@ from synthaug.formats import habits, naming, pictures, strictjson
 from synthaug.formats.classes import Unknown
 from synthaug.formats.containers import ContainerReader, Place, checked_id, own_categories, split_of
 from synthaug.formats.facts import Json
+from synthaug.formats.paths import source_id
 from synthaug.formats.spans import Stamp
 from synthaug.formats.webdataset import tar
 from synthaug.formats.webdataset.writer import DATASET, MARKER, VERSION, id_of
 from synthaug.labels import Category
-from synthaug.sample import escape_id
 
 PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "dill", "joblib"})
 """Suffixes under which other tools run code. They are not read here, and not let through either."""
@@ -166,7 +166,7 @@ class WebdatasetReader(ContainerReader):
         return {self._id(key, path): key for path, archive in self.archives.items() for key in archive.samples}
 
     def _id(self, key: str, path: str) -> str:
-        return checked_id(id_of(key), path) if self.declared is not None else escape_id(key)
+        return checked_id(id_of(key), path) if self.declared is not None else source_id(id_of(key))
 
     def _image(self, fields: Mapping[str, Any], where: str) -> str:
         """The field of the picture, empty where there is none."""

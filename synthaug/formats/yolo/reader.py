@@ -10,12 +10,16 @@ from typing import Any, ClassVar, Literal
 from synthaug import rle
 from synthaug.contracts import Description
 from synthaug.errors import ConfigError, InputError, Rejected, SecurityError
-from synthaug.formats import classes, naming, pictures
+from synthaug.formats import classes, facts, naming, pictures, strays
 from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
 from synthaug.formats.reading import LooseReader
 from synthaug.formats.yolo import rows
 from synthaug.labels import Category, Instance, Labels, Size
 from synthaug.sample import Sample
+
+_SPLITS = ("train", "val", "test")
+_NO_SPLITS = frozenset({"path", "names", "nc", "download", "kpt_shape", "flip_idx", "kpt_names", "channels"})
+"""Keys of a data.yaml that name no folder of pictures; other keys do, where there is such a folder."""
 
 
 class YoloReader(LooseReader):
@@ -38,6 +42,7 @@ class YoloReader(LooseReader):
         unknown: `refuse` class numbers beyond the names, or `ignore` and count their lines.
         clip: Cut what leaves the canvas by more than a pixel; such samples are rejected otherwise.
         dangling: `refuse` label files without an image, or `ignore` them.
+        unlabelled: Accept a dataset in which no image has a label file; it is refused otherwise.
         alpha: What to do with transparency: see `formats.pictures.decode`.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
     """
@@ -61,12 +66,13 @@ class YoloReader(LooseReader):
         unknown: Unknown = "refuse",
         clip: bool = False,
         dangling: naming.Dangling = "refuse",
+        unlabelled: bool = False,
         alpha: pictures.Alpha = "composite",
         background: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         super().__init__(
-            root=root, images=images, labels=labels, names=names, split=split, dangling=dangling, alpha=alpha,
-            background=background,
+            root=root, images=images, labels=labels, names=names, split=split, dangling=dangling,
+            unlabelled=unlabelled, alpha=alpha, background=background,
         )  # fmt: skip
         naming.one_of("task", task, ("auto", "detect", "segment", "pose"))
         naming.one_of("unknown", unknown, ("refuse", "ignore"))
@@ -88,27 +94,27 @@ class YoloReader(LooseReader):
         keypoints = tuple(str(n) for n in named) if isinstance(named, list) else ()  # pyright: ignore[reportUnknownVariableType]
         if len(keypoints) != points[0]:
             keypoints = tuple(f"point_{place}" for place in range(points[0]))
-        flips: Any = self.flip_idx if self.flip_idx is not None else self._yaml.get("flip_idx", ())
-        mirror = tuple(int(place) for place in flips)
-        if mirror and sorted(mirror) != list(range(points[0])):
-            raise InputError(f"flip_idx {list(mirror)}: expected each of 0..{points[0] - 1} once")
-        return tuple(Category(name, keypoints, (), mirror) for name in self._numbering[0])
+        flips: Any = self.flip_idx if self.flip_idx is not None else self._yaml.get("flip_idx")
+        try:
+            mirror = tuple(flips or ())
+            return tuple(facts.checked_category(Category(name, keypoints, (), mirror)) for name in self._numbering[0])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self._yaml_path or self.root}: flip_idx or kpt_names: {error}") from error
 
     def ids(self) -> Sequence[str]:
-        names, numbers = self._numbering
-        strangers: Counter[str] = Counter()
-        for pair in self.pairs.values():
-            if pair.label is not None:
-                strangers.update(str(line.index) for line in self._readable(pair) if str(line.index) not in numbers)
-        refuse_unknown(strangers, names, self.unknown, f"{self.root} (numbers from 0)")
+        self.refuse_without_files()
+        refuse_unknown(self._strangers, self._numbering[0], self.unknown, f"{self.root} (numbers from 0)")
         return tuple(self.pairs)
+
+    def notes(self) -> Mapping[str, int]:
+        return {**super().notes(), "labels of unknown categories": sum(self._strangers.values())}
 
     def files(self) -> tuple[str, ...]:
         return tuple(path for path in (self._yaml_path, self._names_path) if path)
 
     def describe(self, sample_id: str) -> Description:
         pair = self.pair(sample_id)
-        lines = self._lines(pair)
+        lines, _ = self._lines(pair)
         size, space = self.canvas(pair.image, None)
         return Description(
             sample_id, size, self.extra_passes(),
@@ -119,13 +125,21 @@ class YoloReader(LooseReader):
     def read(self, sample_id: str) -> Sample:
         pair = self.pair(sample_id)
         picture, arrays = self.decode(pair.image, None)
-        lines = self._lines(pair)
+        lines, lost = self._lines(pair)
         task = rows.task_of(lines, self.task, self._points)
         size = picture.size
         instances = tuple(self._instance(line, place, task, size) for place, line in enumerate(lines, start=1))
         labels = Labels(size, self.categories(), instances, arrays)
         labels.check()
-        return Sample(sample_id, picture, labels, picture, split=pair.part.split)
+        trail = strays.of_labels(type(self).__name__, lost)
+        return Sample(sample_id, picture, labels, picture, split=pair.part.split, trail=trail)
+
+    @cached_property
+    def _strangers(self) -> Mapping[str, int]:
+        """Lines by class number that has no name."""
+        labelled = [pair for pair in self.pairs.values() if pair.label is not None]
+        numbers = (str(line.index) for pair in labelled for line in self._readable(pair))
+        return Counter(number for number in numbers if number not in self._numbering[1])
 
     @cached_property
     def parts(self) -> tuple[naming.Part, ...]:
@@ -173,14 +187,16 @@ class YoloReader(LooseReader):
         """The folders that data.yaml names, where all of them lie below the root."""
         base = str(self._yaml.get("path") or "")
         found: dict[str, str] = {}
-        for key in ("train", "val", "test"):
+        for key in (*_SPLITS, *(str(key) for key in self._yaml if key not in (*_SPLITS, *_NO_SPLITS))):
             told: Any = self._yaml.get(key) or []
-            for entry in [told] if isinstance(told, str) else told:  # pyright: ignore[reportUnknownVariableType]
-                folder = self._folder(str(entry), base)  # pyright: ignore[reportUnknownArgumentType]
-                if folder is None:
+            entries: list[Any] = told if isinstance(told, list) else [told]
+            for entry in entries:
+                folder = self._folder(str(entry), base) if key in _SPLITS or isinstance(entry, str) else None
+                if folder is None and key in _SPLITS:
                     return []
                 # `val: images/train` is how a set without a second split is spelt: the pictures are read once.
-                found.setdefault(folder, key)
+                if folder is not None:
+                    found.setdefault(folder, key)
         parts: list[naming.Part] = []
         for folder, key in found.items():
             words = folder.split("/")
@@ -212,14 +228,14 @@ class YoloReader(LooseReader):
         except Rejected:
             return []
 
-    def _lines(self, pair: naming.Pair) -> list[rows.Line]:
-        if pair.label is None:
-            return []
-        found = rows.parse(self.source.read(pair.label), pair.label)
+    def _lines(self, pair: naming.Pair) -> tuple[list[rows.Line], Counter[str] | None]:
+        """Lines of known classes; and under `unknown=ignore` how many there are of each class without a name."""
+        found = [] if pair.label is None else rows.parse(self.source.read(pair.label), pair.label)
         strangers = [line for line in found if str(line.index) not in self._numbering[1]]
         if strangers and self.unknown == "refuse":
             raise Rejected("label", f"{strangers[0].where}: class {strangers[0].index} has no name")
-        return [line for line in found if line not in strangers]
+        kept = [line for line in found if str(line.index) in self._numbering[1]]
+        return kept, Counter(str(line.index) for line in strangers) if self.unknown == "ignore" else None
 
     def _instance(self, line: rows.Line, place: int, task: rows.Task, size: Size) -> Instance:
         class_id = self._numbering[1][str(line.index)]

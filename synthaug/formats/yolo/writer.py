@@ -13,6 +13,7 @@ from synthaug.contracts import DatasetInfo, Encoded, File, Fragment
 from synthaug.errors import ConfigError, Rejected
 from synthaug.formats import naming
 from synthaug.formats.loose import ImageFormat, LooseWriter
+from synthaug.formats.paths import IMAGES, KEPT_APART
 from synthaug.formats.shapes import join, mask_iou, outlines
 from synthaug.formats.yolo import rows
 from synthaug.labels import Category, Instance, Labels, Size
@@ -24,8 +25,9 @@ class YoloWriter(LooseWriter):
 
     Class numbers count from 0 in the order of the dataset's classes. A mask of several parts, or with
     holes, becomes one polygon with seams; its loss is measured. Poses are written with three numbers a
-    keypoint. data.yaml names no `path`, so the folder may be moved; without a `val` split, its `val` is
-    `images/train`, because the importer wants one.
+    keypoint. data.yaml names no `path`, so the folder may be moved. It names the splits that are there and no
+    other: ultralytics refuses a data.yaml without `val`, and scores on pictures that were trained on are worth
+    less than that refusal. A comment in the file says what to do.
 
     Args:
         task: Boxes (`detect`), polygons (`segment`; instances need masks) or keypoints (`pose`; every class
@@ -37,6 +39,8 @@ class YoloWriter(LooseWriter):
         quality: Of JPEG, 1..100; colour is never subsampled.
         min_psnr: A JPEG must decode to the picture at least this well, dB; else the sample is rejected.
         passes: Label passes to store beside the images; None stores none.
+        val_is_train: Where there is no `val` split, let data.yaml's `val` name the pictures that are trained
+            on, and likewise `train`; a comment in the file says that scores are no validation then.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class YoloWriter(LooseWriter):
         quality: int = 95,
         min_psnr: float = 28.0,
         passes: Sequence[str] | None = None,
+        val_is_train: bool = False,
     ) -> None:
         super().__init__(image=image, quality=quality, min_psnr=min_psnr, passes=passes or ())
         naming.one_of("task", task, ("detect", "segment", "pose"))
@@ -58,6 +63,7 @@ class YoloWriter(LooseWriter):
         self.task: rows.Task = task
         self.ignored: Literal["drop", "keep"] = ignored
         self.min_iou = min_iou
+        self.val_is_train = val_is_train
 
     def open(self, dataset: DatasetInfo) -> None:
         super().open(dataset)
@@ -74,7 +80,7 @@ class YoloWriter(LooseWriter):
         return {"_target_": "synthaug.formats.yolo.reader.YoloReader", "task": self.task}
 
     def encode(self, sample: Sample) -> Encoded:
-        stem = "/".join(f"{part}~" if part == "images" else part for part in sample.id.split("/"))
+        stem = "/".join(KEPT_APART if part == IMAGES else part for part in sample.id.split("/"))
         picture = self.picture(sample.image, f"images/{sample.split}/{stem}")
         size = sample.labels.size
         kept = [i for i in sample.labels.instances if not i.ignore or self.ignored == "keep"]
@@ -96,12 +102,7 @@ class YoloWriter(LooseWriter):
     def finalise(self, fragments: Iterable[Fragment]) -> Sequence[File]:
         for _ in fragments:
             pass  # nothing but the plan decides what data.yaml says
-        splits = list(self.dataset.splits)
-        folders = {split: f"images/{split}" for split in splits}
-        first = folders[splits[0]] if splits else "images/train"
-        lines = [f"train: {_quoted(folders.get('train', first))}"]
-        lines.append(f"val: {_quoted(folders.get('val', folders.get('train', first)))}")
-        lines += [f"{_quoted(split)}: {_quoted(folders[split])}" for split in splits if split not in ("train", "val")]
+        lines = self._split_lines()
         if self.task == "pose":
             category = self.dataset.categories[0]
             lines.append(f"kpt_shape: [{len(category.keypoints)}, 3]")
@@ -110,6 +111,26 @@ class YoloWriter(LooseWriter):
         lines.append("names:")
         lines += [f"  {place}: {_quoted(category.name)}" for place, category in enumerate(self.dataset.categories)]
         return (File("data.yaml", ("\n".join(lines) + "\n").encode("utf-8")),)
+
+    def _split_lines(self) -> list[str]:
+        """The folders of the splits; a key that ultralytics wants and that has no pictures is said to be missing."""
+        folders = {split: f"images/{split}" for split in self.dataset.splits}
+        lines: list[str] = []
+        for key, other in (("train", "val"), ("val", "train")):
+            if key in folders or not folders:
+                lines.append(f"{key}: {_quoted(folders.get(key, f'images/{key}'))}")
+            elif self.val_is_train:
+                lines.append(
+                    f"# There is no {key} split: the same pictures stand in for it, so scores validate nothing."
+                )
+                lines.append(f"{key}: {_quoted(folders.get(other, next(iter(folders.values()))))}")
+            else:
+                lines.append(
+                    f"# There is no {key} split, and ultralytics wants one. Name other pictures here, or write"
+                )
+                lines.append("# the dataset again with split={train:0.9,val:0.1}, or with write.val_is_train=true.")
+        others = [split for split in folders if split not in ("train", "val")]
+        return lines + [f"{_quoted(split)}: {_quoted(folders[split])}" for split in others]
 
     def _values(self, instance: Instance, labels: Labels) -> tuple[list[float], float]:
         """The numbers of a line, and how well they give back the mask."""
