@@ -20,15 +20,16 @@ class Progress:
     Args:
         style: `auto` (a bar where standard error is a terminal, else lines), `bar`, `lines` or `none`.
         total: Samples of the whole run.
-        done: Samples that an earlier run finished; they do not count for the rate.
+        done: Samples that an earlier run finished; they do not count for the rate, and neither does the first one
+            of this run with everything that was loaded before it.
     """
 
     def __init__(self, style: str, total: int, done: int = 0) -> None:
         self._style = ("bar" if sys.stderr.isatty() else "lines") if style == "auto" else style
         self._total, self._before = total, done
         self._counts = {"written": 0, "rejected": 0, "failed": 0}
-        self._start = time.monotonic()
-        self._shown = self._start
+        self._shown = time.monotonic()
+        self._first: tuple[float, int] | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Progress:
@@ -45,6 +46,8 @@ class Progress:
         with self._lock:
             self._counts[kind] += number
             now = time.monotonic()
+            # The clock starts with the first samples: what comes before them (models, photos) says nothing of the rest.
+            self._first = self._first or (now, self._seen())
             if self._style != "none" and now - self._shown > (_REDRAW if self._style == "bar" else _LINE_EVERY):
                 self._shown = now
                 self._show()
@@ -53,11 +56,11 @@ class Progress:
         return sum(self._counts.values())
 
     def _show(self, *, last: bool = False) -> None:
-        seen, spent = self._seen(), max(time.monotonic() - self._start, 1e-6)
-        finished, rate = self._before + seen, seen / spent
+        seen, (begun, already) = self._seen(), self._first or (time.monotonic(), 0)
+        finished, rate = self._before + seen, (seen - already) / max(time.monotonic() - begun, 1e-6)
         left = clock((self._total - finished) / rate) if rate else "-:--:--"
         counts = ", ".join(f"{kind} {n}" for kind, n in self._counts.items())
-        text = f"{finished}/{self._total}  {counts}  {rate:.1f}/s  ETA {left}"
+        text = f"{finished}/{self._total}  {counts}  {f'{rate:.1f}' if rate else '-'}/s  ETA {left}"
         if self._style == "bar":
             text = f"\r{self._drawn(finished, text)}\x1b[K"
         print(text, file=sys.stderr, end="\n" if last or self._style == "lines" else "", flush=True)

@@ -103,7 +103,7 @@ def test_nothing_is_promised_before_anything_is_done(monkeypatch: pytest.MonkeyP
     with Progress("lines", 10) as shown:
         clocked.now += 60
         shown.settled("written", 0)
-    assert out.getvalue() == "0/10  written 0, rejected 0, failed 0  0.0/s  ETA -:--:--\n"
+    assert out.getvalue() == "0/10  written 0, rejected 0, failed 0  -/s  ETA -:--:--\n"
 
 
 def test_none_is_silent(monkeypatch: pytest.MonkeyPatch, clocked: Clock) -> None:
@@ -116,3 +116,16 @@ def test_none_is_silent(monkeypatch: pytest.MonkeyPatch, clocked: Clock) -> None
 
 def test_clock() -> None:
     assert [clock(s) for s in (0, 61.9, 3600, 360_000)] == ["0:00:00", "0:01:01", "1:00:00", "100:00:00"]
+
+
+def test_loading_before_the_first_sample_does_not_count_for_the_rate(
+    monkeypatch: pytest.MonkeyPatch, clocked: Clock
+) -> None:
+    out = screen(monkeypatch, io.StringIO())
+    with Progress("lines", 161) as shown:
+        clocked.now += 600
+        shown.settled("written", 1)
+        clocked.now += 10
+        shown.settled("written", 40)
+    assert out.getvalue().splitlines()[0].endswith("-/s  ETA -:--:--")
+    assert out.getvalue().splitlines()[-1].endswith("4.0/s  ETA 0:00:30")
