@@ -102,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         command = _add(commands, name, _of_output, what)
         command.add_argument("out", metavar="OUT", help="output folder of a run (its write.root)")
         command.set_defaults(question=name)
+    train = _add(commands, "train", _train, "fit a model from photos: `synthaug train refiner data=PHOTOS out=DIR`")
+    train.add_argument("kind", metavar="KIND", choices=("refiner",), help="refiner")
+    train.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings, as conf/train/KIND.yaml lists them")
     describe = _add(commands, "help", _describe, "slots and fields of a pipeline, with units and defaults")
     _composition(describe, optional=True)
     return parser
@@ -159,6 +162,13 @@ def _preview(options: argparse.Namespace) -> int:
     from synthaug.engine.preview import preview
 
     return preview(config)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from synthaug.train.refiner import Settings, train
+    from synthaug.train.words import values
+
+    return train(Settings.of(values(options.kind, options.overrides + options.rest)))
 
 
 def _of_output(options: argparse.Namespace) -> int:

@@ -97,13 +97,25 @@ class Stage(ABC):  # noqa: B024 - its children have the abstract methods
     may say otherwise than its class, so that a user can configure it."""
 
     place: ClassVar[Place] = "host"
-    needs: ClassVar[tuple[str, ...]] = ()
-    """Passes the stage reads; only these are copied for it, and the plan refuses input without them."""
-    wants: ClassVar[tuple[str, ...]] = ()
+    needs: tuple[str, ...] = ()
+    """Passes the stage reads; only these are copied for it, and the plan refuses input without them. Fixed when
+    the stage is built, as `wants` is: its configuration may decide."""
+    wants: tuple[str, ...] = ()
     """Passes it uses where they are present; copied for it likewise."""
 
     operational: ClassVar[frozenset[str]] = frozenset()
     """Parameters that may differ between two runs of one dataset: paths whose content `identity` names."""
+
+    def expect(self, categories: Sequence[Category], passes: Sequence[str]) -> None:  # noqa: B027 - most ask nothing
+        """Holds the configuration against the input, before anything loads. Called once, at plan time.
+
+        Args:
+            categories: Of the dataset.
+            passes: That every sample of the input brings.
+
+        Raises:
+            ConfigError: Naming the field, what the input has, and the way out.
+        """
 
     def load(self, device: str) -> None:  # noqa: B027 - a stage without weights has nothing to load
         """Loads weights onto `device` (`cpu`, `cuda:0`, ...). Called once, before the first sample."""

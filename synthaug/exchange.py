@@ -42,10 +42,12 @@ class Painted:
     Attributes:
         images: As `Appearance.paint` returns them.
         reasons: One per picture: empty, or the code under which the engine rejects it (`safety`).
+        facts: What to note in each picture's trail, JSON, one per picture; empty where there is nothing to note.
     """
 
     images: Any
     reasons: tuple[str, ...]
+    facts: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +103,15 @@ class Encoded:
         files: Loose files, published as they are; names derive from the sample id.
         members: Parts for a container (tar, Parquet) that `close_shard` packs, by field name.
         row: JSON facts that `finalise` or the container needs.
+        left_out: What the sample has and the format or its settings do not hold, counted by name in the plural
+            (`keypoints`). The engine adds it up and says it at the end.
     """
 
     sample_id: str
     files: tuple[File, ...] = ()
     members: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     row: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    left_out: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Torch datasets over a written dataset or a live pipeline.
 
     from synthaug import loader
-    train = loader.Loader(loader.pipeline("driving", ["read.root=...", "write.root=none"]), batch_size=8, workers=4)
+    train = loader.Loader(loader.pipeline("driving", ["read.root=..."]), batch_size=8, workers=4)
     for epoch in range(30):
         train.set_epoch(epoch)
         for batch in train: ...
@@ -23,9 +23,11 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_in
 from synthaug import seeds
 from synthaug.engine.source import Half, Source, pipeline, written
 from synthaug.errors import ConfigError
-from synthaug.items import Item, collate_detection, to_item
+from synthaug.items import Item, collate_detection, collate_segmentation, to_item
 
-__all__ = ["Loader", "SampleDataset", "SampleStream", "collate_detection", "pipeline", "written"]
+__all__ = [
+    "Loader", "SampleDataset", "SampleStream", "collate_detection", "collate_segmentation", "pipeline", "written",
+]  # fmt: skip
 
 Collate = Callable[[Sequence[Item]], Any]
 

@@ -29,7 +29,7 @@ GROUND = (
     "contracts",
 )
 ROOMS = ("models", "metrics", "formats", "render", "texture", "refine", "effects", "augment", "gate")
-FRONT = ("report", "engine", "items", "loader", "testing", "cli", "train", "__main__", "__init__")
+FRONT = ("report", "engine", "items", "loader", "testing", "train", "cli", "__main__", "__init__")
 ORDER = (*GROUND, *ROOMS, *FRONT)
 NEIGHBOURS = ("render", "texture", "refine", "effects", "augment", "gate")
 """Rooms that do not import each other; `texture` may call `render`."""
@@ -43,6 +43,7 @@ HEAVY = {
         "items.py",
         "loader.py",
         "testing.py",
+        "train/",
     ),
     "diffusers": ("models/",),
     "transformers": ("models/",),
@@ -53,12 +54,25 @@ HEAVY = {
     "pyarrow": ("formats/huggingface",),
     "hydra": ("engine/",),
     "omegaconf": ("engine/",),
-    "cv2": ("warp/", "formats/", "refine/", "augment/", "gate/", "report/", "engine/appearance.py", "render/"),
+    "cv2": (
+        "warp/",
+        "formats/",
+        "refine/",
+        "augment/",
+        "gate/",
+        "report/",
+        "engine/appearance.py",
+        "render/",
+        "train/",
+    ),
     "PIL": ("formats/", "report/", "render/"),
 }
 LIGHT = ("cv2", "PIL", "omegaconf")
 """Heavy enough to be listed, light enough to be imported at the top of their files."""
-TORCH_AT_TOP = ("models/", "items.py", "loader.py", "augment/photometric_torch.py")
+TORCH_AT_TOP = (
+    "models/", "items.py", "loader.py", "augment/photometric_torch.py", "train/checkpoint.py", "train/loop.py",
+    "train/measure.py",
+)  # fmt: skip
 
 
 PUBLISHING = ("engine/publish.py", "engine/staging.py", "engine/sweep.py")

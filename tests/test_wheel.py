@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +78,38 @@ def test_the_wheel_holds_every_module_and_configuration(wheel: Path) -> None:
             inside = file.relative_to(ROOT).as_posix()
             assert (inside if folder == "synthaug" else f"synthaug/{inside}") in names
     assert not [name for name in names if name.startswith(("tests/", "conf/", "pipelines/")) or "__pycache__" in name]
+
+
+def test_every_library_that_the_package_imports_is_declared() -> None:
+    """Imports inside functions count; what is optional stands in an extra or is guarded, and is named here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    words = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml", "hydra": "hydra-core"}
+    extras = {"mitsuba", "pyoidn", "openexr", "drjit", "torchvision", "pytest", "accelerate"}
+    declared = {re.split(r"[<>=!~ ]", line)[0].lower() for line in project["dependencies"]}
+    undeclared: set[str] = set()
+    for file in (ROOT / "synthaug").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+            for name in {found.partition(".")[0] for found in names} - set(sys.stdlib_module_names) - {"synthaug"}:
+                if words.get(name, name).lower() not in declared | extras:
+                    undeclared.add(f"{file.name}: {name}")
+    assert not undeclared
+
+
+@pytest.mark.slow
+def test_a_plain_install_with_its_own_dependencies_runs(wheel: Path, tmp_path: Path) -> None:
+    """Nothing borrowed: `pip install` of the wheel under the project's constraints, from the package index."""
+    made = call([sys.executable, "-m", "venv", tmp_path / "venv"], tmp_path)
+    assert made.returncode == 0, made.stderr
+    pip = [tmp_path / "venv/bin/python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt"]
+    done = call([*pip, wheel], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    write_voc(tmp_path / "in")
+    words = ["run", "convert", "read=voc", "read.root=in", "write=coco", "write.root=out"]
+    done = call([tmp_path / "venv/bin/synthaug", *words], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "planned 2 = written 2" in done.stdout
 
 
 def test_the_wheel_is_the_one_that_runs(installed: Path, tmp_path: Path) -> None:

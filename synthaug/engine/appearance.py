@@ -36,12 +36,14 @@ class Work:
         entry: Its plan.
         attempt: 0, or the number of the repair.
         sample: As it stands now.
+        brought: Steps of its trail that it came with.
     """
 
     index: int
     entry: Entry
     attempt: int
     sample: Sample
+    brought: int = 0
 
 
 def seen_by(stage: Stage, labels: Labels) -> Labels:
@@ -84,7 +86,8 @@ def paint_host(slot: Slot, work: Work, seed: int) -> Work:
     images = to_planes(work.sample.image, stage.takes)
     with blame.at(slot):
         painted = stage.paint(images, [seen_by(stage, work.sample.labels)], [draw])
-    return finish(slot, work, draw, *unpack(slot, painted, 1)[0])
+    images, reasons, facts = opened(slot, painted, 1)
+    return finish(slot, work, draw, np.asarray(images[0]), reasons[0], facts[0])
 
 
 def paint_table(slots: Sequence[Slot], work: Work, seed: int, *, last: bool) -> Work:
@@ -136,15 +139,21 @@ def _check_table(slot: Slot, work: Work, table: Array, pixels: Array) -> None:
     np.nan_to_num(table, copy=False)
 
 
-def unpack(slot: Slot, painted: Any, count: int) -> list[tuple[Array, str]]:
-    """What `paint` returned, as planes and reason per picture."""
-    images, reasons = (painted.images, painted.reasons) if isinstance(painted, Painted) else (painted, ("",) * count)
-    if len(images) != count or len(reasons) != count:
-        raise SynthaugError(f"slot {slot.name} returned {len(images)} pictures for {count}")
-    return [(np.asarray(image), reason) for image, reason in zip(images, reasons, strict=True)]
+def opened(slot: Slot, painted: Any, count: int) -> tuple[Any, Sequence[str], Sequence[Mapping[str, Any]]]:
+    """What `paint` returned: pictures, and for each a reason and facts."""
+    whole = painted if isinstance(painted, Painted) else Painted(painted, ("",) * count)
+    none: Mapping[str, Any] = {}
+    facts = whole.facts or (none,) * count
+    if {len(whole.images), len(whole.reasons), len(facts)} != {count}:
+        raise SynthaugError(
+            f"slot {slot.name} returned {len(whole.images)} pictures, {len(whole.reasons)} reasons and {len(facts)} "
+            f"facts for {count} pictures"
+        )
+    with blame.at(slot):
+        return whole.images, whole.reasons, [blame.as_json(dict(own)) for own in facts]
 
 
-def finish(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str) -> Work:
+def finish(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str, facts: Mapping[str, Any]) -> Work:
     """The next state of a sample, from the [3, H, W] planes that a stage returned.
 
     Raises:
@@ -159,7 +168,7 @@ def finish(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str) -> Wo
     pixels = cv2.merge([np.ascontiguousarray(plane, dtype=np.float32) for plane in planes])
     if stage.gives == "srgb":
         np.clip(pixels, 0.0, 1.0, out=pixels)
-    step = Step(slot.name, type(stage).__name__, work.attempt, draw)
+    step = Step(slot.name, type(stage).__name__, work.attempt, draw, facts)
     return repainted(work, Picture(pixels, stage.gives), (step,), renews=stage.renews_reference)
 
 

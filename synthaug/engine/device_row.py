@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from synthaug.contracts import Appearance, Draw, Painted
+from synthaug.contracts import Appearance, Draw
 from synthaug.engine import appearance, blame
 from synthaug.engine.appearance import Work
 from synthaug.engine.pipeline import Slot
@@ -147,28 +147,19 @@ def _painted(slot: Slot, told: Told, lanes: Sequence[_Lane], images: Tensor) -> 
     stage, (labels, draws) = _stage(slot), told
     with blame.at(slot):
         painted = stage.paint(images, labels, draws)
-    done, reasons = _unpacked(slot, painted, len(lanes))
+    images_done, reasons, facts = appearance.opened(slot, painted, len(lanes))
+    done = images_done.to(torch.float32)
     low, high = torch.aminmax(done.flatten(1), dim=1)  # a NaN stands in both, whatever is beside it
     finite = torch.isfinite(low) & torch.isfinite(high)
     good: list[bool] = finite.cpu().numpy().tolist()
     counts = [0 if fine else int((~torch.isfinite(own)).sum()) for fine, own in zip(good, done, strict=True)]
-    for lane, draw, reason, count in zip(lanes, draws, reasons, counts, strict=True):
+    for lane, draw, reason, count, noted in zip(lanes, draws, reasons, counts, facts, strict=True):
         if lane.rejected is None:
             lane.rejected = appearance.refusal(slot, lane.work, reason, done.shape[1:], count)
-            lane.steps.append(Step(slot.name, type(stage).__name__, lane.work.attempt, draw))
+            lane.steps.append(Step(slot.name, type(stage).__name__, lane.work.attempt, draw, noted))
     if done.shape != images.shape:
         return torch.zeros_like(images)  # every lane is out
     if any(counts):
         done = torch.where(finite[:, None, None, None], done, 0.0)
     # A copy in any case: the stage may use its own memory again while this batch is on its way down.
     return done.clamp(0, 1) if stage.gives == "srgb" else done.clone()
-
-
-def _unpacked(slot: Slot, painted: Any, count: int) -> tuple[Tensor, Sequence[str]]:
-    """What `paint` returned, as one float32 tensor and a reason per picture."""
-    import torch
-
-    images, reasons = (painted.images, painted.reasons) if isinstance(painted, Painted) else (painted, ("",) * count)
-    if len(images) != count or len(reasons) != count:
-        raise SynthaugError(f"slot {slot.name} returned {len(images)} pictures for {count}")
-    return images.to(torch.float32), reasons

@@ -60,7 +60,9 @@ class Job:
             known=known,
         )
         ungated = bool(config.settings["ungated"])
-        space = self.pipeline.check(passes=made.passes, space=made.space, ungated=ungated)
+        space = self.pipeline.check(
+            passes=made.passes, space=made.space, ungated=ungated, categories=self.reader.categories()
+        )
         if space == "linear" and not getattr(self.make_writer(), "holds_linear", False):
             raise ConfigError(
                 "the pictures are scene-linear (HDR) at the end and slot write cannot hold them; "

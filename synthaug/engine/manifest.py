@@ -24,6 +24,8 @@ COMPLETE = "manifest.json"
 PLAN = f"{PRIVATE}/plan.json"
 REJECTED = "rejected.jsonl"
 SHEET = "contact_sheet.png"
+LEFT_OUT = "left_out"
+"""Key of `annotations` for what samples had and the written format does not hold."""
 
 
 def shard_name(name: str) -> str:
@@ -142,11 +144,16 @@ def trail_row(sample: Sample, entry: Entry, plan: Plan) -> dict[str, Any]:
     }
 
 
-def annotations_of(sample: Sample) -> list[Mapping[str, Any]]:
-    """The label tallies of a sample's warps, and what its reader found in it that stands in no table."""
-    tallies: list[Mapping[str, Any]] = [step.facts for step in sample.trail if step.stage == "Warp"]
-    found = strays.counts(sample.trail)
-    return [*tallies, {strays.KEY: found}] if found else tallies
+def annotations_of(sample: Sample, brought: int, left_out: Mapping[str, int]) -> list[Mapping[str, Any]]:
+    """The label tallies of this run's warps, what the reader found that stands in no table, what the writer left out.
+
+    Args:
+        brought: Steps that the sample came with; an earlier run's warps are not counted again.
+        left_out: As the writer says it.
+    """
+    tallies: list[Mapping[str, Any]] = [step.facts for step in sample.trail[brought:] if step.stage == "Warp"]
+    found = {strays.KEY: strays.counts(sample.trail), LEFT_OUT: {k: n for k, n in left_out.items() if n}}
+    return [*tallies, *({key: counts} for key, counts in found.items() if counts)]
 
 
 def most_frequent(annotations: Mapping[str, Any]) -> dict[str, Any]:

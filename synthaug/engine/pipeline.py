@@ -13,7 +13,7 @@ from typing import Any
 
 from synthaug.contracts import Appearance, Gate, Geometry, Stage
 from synthaug.errors import ConfigError
-from synthaug.labels import Size
+from synthaug.labels import Category, Size
 from synthaug.sample import Space
 
 
@@ -85,13 +85,16 @@ class Pipeline:
                 size = slot.stage.canvas(size)
         return size
 
-    def check(self, *, passes: Sequence[str], space: Space, ungated: bool) -> Space:
+    def check(
+        self, *, passes: Sequence[str], space: Space, ungated: bool, categories: Sequence[Category] = ()
+    ) -> Space:
         """Holds the slots against the input and each other, before any weights load.
 
         Args:
             passes: Passes that every sample of the input brings.
             space: Colour space of the input pictures.
             ungated: The user's word that pictures may be repainted without a gate.
+            categories: Of the dataset.
 
         Returns:
             The space of the pictures that will be written.
@@ -109,6 +112,10 @@ class Pipeline:
         hdr = space == "linear"
         for index, slot in enumerate(self.slots):
             _check_slot(slot, passes, after_gate=index > last_gate, ungated=ungated)
+            try:
+                slot.stage.expect(categories, passes)
+            except ConfigError as error:
+                raise ConfigError(f"slot {slot.name}: {error}") from error
             stage = slot.stage
             if isinstance(stage, Appearance):
                 hdr = _check_space(slot.name, stage, hdr)

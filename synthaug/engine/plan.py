@@ -141,14 +141,13 @@ def make(
         InputError: No samples, duplicate ids, ids that collide on a case-insensitive file system.
     """
     described = describe_all(reader)
-    ids = [d.id if isinstance(d, Description) else d[0] for d in described]
-    _refuse_collisions(ids)
     good = [d for d in described if isinstance(d, Description)]
     if not good:
         reasons = [f"{d[0]}: {d[1].message}" for d in described if not isinstance(d, Description)]
         raise InputError(f"none of {len(described)} samples can be read:" + first_of(reasons, 5))
     groups.refuse_uneven(pipeline, good)
     entries = [entry for d in described for entry in _entries(d, cut)]
+    _refuse_collisions([entry.id for entry in entries])
     inputs = {} if known is None else hash_inputs(reader, good, known)
     shards = cut_shards(entries, cut)
     facts = {

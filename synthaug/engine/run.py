@@ -119,7 +119,7 @@ class ShardRun:
                 entry = self.shard.entries[index]
                 outcome = wait(next(reads), self.context.stop)
                 if isinstance(outcome, Sample):
-                    works.append(Work(index, entry, 0, planned(outcome, entry)))
+                    works.append(Work(index, entry, 0, planned(outcome, entry), len(outcome.trail)))
                 else:
                     self._settle(index, outcome)
             if works:
@@ -189,7 +189,7 @@ class ShardRun:
             self.staging.write(file.name, file.data)
         if work.entry.id in self.context.sheet:
             self.staging.write(manifest.panel_name(work.entry.id), png.encode(sheet.panel(work.sample)))
-        return replace(encoded, files=()), trail, manifest.annotations_of(work.sample)
+        return replace(encoded, files=()), trail, manifest.annotations_of(work.sample, work.brought, encoded.left_out)
 
     def _publish(self) -> None:
         """Everything encoded, in plan order, then the manifest."""

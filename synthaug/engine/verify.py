@@ -124,13 +124,16 @@ def _beyond(output: Output, vouched: Collection[str]) -> list[str]:
 
 
 def remarks(complete: Mapping[str, Any]) -> list[str]:
-    """What the reader noticed, in words, from the manifest of a finished dataset."""
+    """What the reader noticed and the writer left out, in words, from the manifest of a finished dataset."""
     notes = {name: count for name, count in complete.get("notes", {}).items() if name != "images"}
     rows = [f"read: {', '.join(f'{count:,} {printable(name)}' for name, count in notes.items())}"] if notes else []
-    off_table = complete.get("annotations", {}).get(strays.KEY, {})
+    annotations: Mapping[str, Any] = complete.get("annotations", {})
+    off_table = annotations.get(strays.KEY, {})
     met = {name: facts for name, facts in off_table.items() if facts["count"]}
     # Summed once more, because a manifest has its keys in order of the alphabet and not of their counts.
-    return rows + [f"read: {line}" for line in strays.lines(strays.total([met]))]
+    rows += [f"read: {line}" for line in strays.lines(strays.total([met]))]
+    left = ", ".join(f"{count:,} {printable(name)}" for name, count in annotations.get(manifest.LEFT_OUT, {}).items())
+    return rows + ([f"write: {left} left out, which the format or its settings do not hold"] if left else [])
 
 
 def _existing(path: str) -> tuple[Output, dict[str, Any]]:

@@ -11,13 +11,13 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from synthaug.contracts import Description, Reader
-from synthaug.errors import ConfigError, InputError, Rejected, nearest
-from synthaug.formats import classes, facts, habits, headers, naming, pictures, records, strays, strictjson
+from synthaug.errors import ConfigError, InputError, Rejected, first_of, nearest, printable
+from synthaug.formats import classes, habits, headers, naming, pictures, records, strays
 from synthaug.formats.classes import Unknown
 from synthaug.formats.facts import Json
 from synthaug.formats.spans import SpanRoot
@@ -53,10 +53,12 @@ class ContainerReader(Reader):
         root: Folder of the dataset.
         names: Text file or data.yaml that fixes the classes of a foreign dataset.
         split: Read only this split; None reads all.
-        boxes: What four numbers mean in a foreign dataset.
+        objects: Where the objects of a foreign sample are.
+        boxes: What four numbers mean in a foreign dataset; None goes by their column, see `formats.habits`.
         classes: Class name by source name, for a foreign dataset.
         unknown: What to do with labels that the names file does not know.
         clip: Cut boxes at the canvas that leave it by more than a pixel.
+        unlabelled: Accept a foreign dataset without any label; it is refused otherwise.
         alpha: What to do with transparency.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
     """
@@ -67,14 +69,17 @@ class ContainerReader(Reader):
         root: str,
         names: str | None,
         split: str | None,
-        boxes: habits.Boxes,
+        objects: str,
+        boxes: habits.Boxes | None,
         classes: Mapping[str | int, str] | None,
         unknown: Unknown,
         clip: bool,
+        unlabelled: bool,
         alpha: pictures.Alpha,
         background: Sequence[int],
     ) -> None:
-        naming.one_of("boxes", boxes, ("xywh", "xyxy"))
+        if boxes is not None:
+            naming.one_of("boxes", boxes, ("xywh", "xyxy"))
         naming.one_of("unknown", unknown, ("refuse", "ignore"))
         naming.one_of("alpha", alpha, pictures.ALPHA)
         if len(background) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in background):
@@ -82,10 +87,12 @@ class ContainerReader(Reader):
         self.root = root
         self.names = names
         self.split = split
-        self.boxes: habits.Boxes = boxes
+        self.objects = objects
+        self.boxes: habits.Boxes | None = boxes
         self.renamed = _renamed(classes)
         self.unknown: Unknown = unknown
         self.clip = clip
+        self.unlabelled = unlabelled
         self.alpha: pictures.Alpha = alpha
         self.background = (background[0], background[1], background[2])
 
@@ -111,9 +118,13 @@ class ContainerReader(Reader):
         """Whether a container file belongs to the wanted split."""
         return self.split is None or split_of(path) in (self.split, naming.canonical_split(self.split))
 
-    def label_names(self) -> Sequence[str]:
-        """Names of class numbers, where the container itself says them."""
-        return ()
+    @abstractmethod
+    def found(self) -> str:
+        """What a foreign dataset holds, for the message that nothing of it is a label."""
+
+    def label_names(self, place: Place) -> habits.Names:
+        """Names of class numbers in the file of a sample, where the file itself says them."""
+        return {}
 
     @cached_property
     def source(self) -> SpanRoot:
@@ -135,24 +146,60 @@ class ContainerReader(Reader):
         return self.source.stamp(file)
 
     def ids(self) -> Sequence[str]:
+        if self.declared is None and not self.unlabelled and not self.survey.labelled:
+            broken = self.survey.broken
+            spelt = f"the objects hold {printable(', '.join(self.survey.spelt)[:300])}" if self.survey.spelt else ""
+            raise InputError(
+                f"labels for 0 of {len(self.places)} images below {self.root}: {spelt or self.found()}; understood are "
+                f"{habits.UNDERSTOOD}. Say where the objects are with read.objects=NAME (masks that are pictures: save "
+                "them as files for read=folder), or accept pictures alone with read.unlabelled=true"
+                + (f". {len(broken)} rows are broken:{first_of(broken, 3)}" if broken else "")
+            )
         return tuple(self.places)
 
     def notes(self) -> Mapping[str, int]:
         """Counts of what is allowed but worth knowing."""
-        left_out = 0 if self.declared is not None else sum(self.classes.strangers.values())
-        return {"images": len(self.places), "labels of unknown categories": left_out}
+        told = {"images": len(self.places)}
+        if self.declared is not None:
+            return told
+        told["labels of unknown categories"] = sum(self.classes.strangers.values())
+        told["images without labels"] = len(self.places) - self.survey.labelled - len(self.survey.broken)
+        told[f"boxes read as {self.boxes or 'xywh'}"] = sum(self.survey.boxes.values())
+        if self.boxes is None:
+            told["boxes read as xywh that would do as xyxy too (read.boxes says which)"] = self.survey.corners
+        return told
 
     def categories(self) -> tuple[Category, ...]:
         return self.declared if self.declared is not None else self.classes.categories
 
     @cached_property
     def classes(self) -> habits.Classes:
-        """The classes of a foreign dataset; looks at every row once."""
-        fixed = classes.load_names(self.source, self.names) if self.names else ()
-        return habits.find_classes(
-            (self._objects(sample_id) for sample_id in self.places),
-            self.label_names(), fixed, self.renamed, self.unknown, self.root,
-        )  # fmt: skip
+        """The classes of a foreign dataset. Raises `InputError` where labels cannot be told."""
+        if self.boxes is None:
+            habits.refuse_unclear(self.survey, self.root)
+        declared: dict[str, None] = {}
+        bare: set[str] = set()
+        for file, place in {place.file: place for place in self.places.values()}.items():
+            named = [name for names in self.label_names(place).values() for name in names]
+            declared |= dict.fromkeys(named)
+            bare |= set() if named else {file}
+        where = f"{self.root} ({', '.join(sorted(bare)[:3])}: no class names)" if declared and bare else self.root
+        return habits.find_classes(self.survey, tuple(declared), self._fixed, self.renamed, self.unknown, where)
+
+    @cached_property
+    def survey(self) -> habits.Survey:
+        """What the rows of a foreign dataset hold; looks at every row once."""
+        survey = habits.Survey()
+        for sample_id, place in self.places.items():
+            try:
+                survey.look(self.row(sample_id).get("objects"), self.label_names(place), self._fixed)
+            except Rejected as error:  # rejected again, under its id, when the sample itself is read
+                survey.broken.append(f"{sample_id}: {error}")
+        return survey
+
+    @cached_property
+    def _fixed(self) -> tuple[str, ...]:
+        return classes.load_names(self.source, self.names) if self.names else ()
 
     def describe(self, sample_id: str) -> Description:
         place = self.place(sample_id)
@@ -160,9 +207,10 @@ class ContainerReader(Reader):
             return records.describe(sample_id, self._record(sample_id), self.files_of(place))
         row = self.row(sample_id)
         size, linear = self._canvas(sample_id, row)
+        found = habits.class_ids(self._objects(row), self.classes, self.label_names(place))
         return Description(
             sample_id, size, ("alpha",) if self.alpha == "keep" else (), self.files_of(place), split=place.split,
-            space="linear" if linear else "srgb", classes=habits.class_ids(row.get("objects"), self.classes),
+            space="linear" if linear else "srgb", classes=found,
         )  # fmt: skip
 
     def read(self, sample_id: str) -> Sample:
@@ -172,10 +220,11 @@ class ContainerReader(Reader):
             return records.unpack(sample_id, record, self.declared, lambda field: self.member(sample_id, field))
         row = self.row(sample_id)
         picture, arrays = self._decode(self.member(sample_id, place.image), _size(row))
-        made = habits.instances(row.get("objects"), picture.size, self.classes, self.boxes, self.clip)
+        objects, names = self._objects(row), self.label_names(place)
+        made = habits.instances(objects, picture.size, self.classes, names, self.boxes, self.clip)
         labels = Labels(picture.size, self.classes.categories, made, arrays)
         labels.check()
-        lost = habits.strangers(row.get("objects"), self.classes) if self.unknown == "ignore" else None
+        lost = habits.strangers(objects, self.classes, names) if self.unknown == "ignore" else None
         trail = strays.of_labels(type(self).__name__, lost)
         return Sample(sample_id, picture, labels, picture, split=place.split, trail=trail)
 
@@ -196,11 +245,9 @@ class ContainerReader(Reader):
             raise Rejected("label", f"{where}: facts are missing, and the dataset says that synthaug wrote it")
         return records.record_from(told.encode("utf-8"), where)
 
-    def _objects(self, sample_id: str) -> Any:
-        try:
-            return self.row(sample_id).get("objects")
-        except Rejected:
-            return None  # rejected again, with its reason, when the sample itself is described
+    def _objects(self, row: Json) -> Any:
+        """The objects of a row; none where the dataset was accepted as pictures alone."""
+        return None if self.unlabelled and not self.survey.labelled else row.get("objects")
 
     def _canvas(self, sample_id: str, row: Json) -> tuple[Size, bool]:
         data = self.member(sample_id, self.place(sample_id).image)
@@ -232,36 +279,6 @@ def split_of(path: str) -> str:
         return naming.canonical_split(word)
     above = [part for part in folder.split("/") if part.lower() in naming.SPLITS]
     return naming.canonical_split(above[-1]) if above else "train"
-
-
-def checked_id(text: str, where: str) -> str:
-    """A stored sample id; raises `InputError` for what is none."""
-    if facts.stored_id({"id": text}) is None:
-        raise InputError(f"{where}: '{text[:80]}' is no sample id, and the dataset says that synthaug wrote it")
-    return text
-
-
-def own_categories(told: Any, marker: str, version: int, where: str) -> tuple[Category, ...] | None:
-    """The classes that a dataset of our own declares; None where `told` is not ours.
-
-    Raises:
-        InputError: Ours, but of another version or malformed.
-    """
-    if not isinstance(told, dict) or cast(Json, told).get("format") != marker:
-        return None
-    document = cast(Json, told)
-    if document.get("version") != version:
-        raise InputError(f"{where} has version {document.get('version')!r}, this release reads {version}")
-    try:
-        return tuple(facts.category_from(row) for row in document["categories"])
-    except (KeyError, TypeError, Rejected) as error:
-        raise InputError(f"{where}: categories are malformed: {error}") from error
-
-
-def declaration(marker: str, version: int, categories: Sequence[Category], **more: Any) -> bytes:
-    """What `own_categories` reads, as JSON."""
-    told = {"format": marker, "version": version, "categories": [facts.category_to(c) for c in categories]}
-    return strictjson.dumps(told | more)
 
 
 def _size(row: Json) -> Size | None:

@@ -1,6 +1,6 @@
 """What a picture file says of itself, read from its structure and before any decoder sees it.
 
-Type is decided by content against a short list: PNG, JPEG, WebP, TIFF, NPY, OpenEXR. Every length is
+Type is decided by content against a short list: PNG, JPEG, WebP, TIFF, BMP, NPY, OpenEXR. Every length is
 checked against the bytes that are there, so a truncated file, a header that lies about its size, an
 animation or an oversized text chunk is found here, in Python, for the price of a walk over chunks.
 """
@@ -16,18 +16,20 @@ from typing import Literal
 from isal import isal_zlib
 
 from synthaug.errors import Rejected
-from synthaug.formats import tiff
+from synthaug.formats import bmp, tiff
 from synthaug.labels import Size
 
-Kind = Literal["png", "jpeg", "webp", "tiff", "npy", "exr"]
+Kind = Literal["png", "jpeg", "webp", "tiff", "bmp", "npy", "exr"]
 _MAGIC: tuple[tuple[bytes, Kind], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpeg"),
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
+    (b"BM", "bmp"),
     (b"\x93NUMPY", "npy"),
     (b"v/1\x01", "exr"),
 )
+READ = "PNG, JPEG, WebP, TIFF, BMP, NPY or OpenEXR"
 _SCANS = 256
 """Most scans of a progressive JPEG; each costs a pass over the picture."""
 _MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
@@ -74,7 +76,7 @@ def kind_of(data: bytes) -> Kind:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     shown = f"it starts with {data[:8].hex(' ')}" if data else "it is empty"
-    raise Rejected("decode", f"no picture that is read here ({shown}); expected PNG, JPEG, WebP, TIFF, NPY or OpenEXR")
+    raise Rejected("decode", f"no picture that is read here ({shown}); expected {READ}")
 
 
 def scan(data: bytes) -> Header:
@@ -84,11 +86,11 @@ def scan(data: bytes) -> Header:
         Rejected: Under `decode`: unknown type, truncated, damaged, or of a kind that is not read.
     """
     kind = kind_of(data)
-    reader = {"png": _scan_png, "jpeg": _scan_jpeg, "webp": _scan_webp, "tiff": _scan_tiff}.get(kind)
-    if reader is None:
+    if kind in ("npy", "exr"):
         return Header(kind, end=len(data))
     try:
-        return reader(data)
+        scans = {"png": _scan_png, "jpeg": _scan_jpeg, "webp": _scan_webp, "tiff": _scan_tiff, "bmp": _scan_bmp}
+        return scans[kind](data)
     except (struct.error, IndexError, KeyError) as error:
         raise Rejected("decode", f"truncated or damaged {kind.upper()}: its structure ends early") from error
 
@@ -110,6 +112,8 @@ def peek(head: bytes) -> Size | None:
         if kind == "tiff":
             listed = tiff.directory(head, whole=False)
             return listed.number(257), listed.number(256)
+        if kind == "bmp":
+            return bmp.bitmap(head, whole=False).size
     except (struct.error, IndexError, KeyError, StopIteration):
         return None
     return None
@@ -288,3 +292,8 @@ def _scan_tiff(data: bytes) -> Header:
         end=len(data),
         ancillary=max((listed.longest() if t in (700, 34675) else 0 for t in listed.entries), default=0),
     )
+
+
+def _scan_bmp(data: bytes) -> Header:
+    found = bmp.bitmap(data, whole=True)
+    return Header("bmp", found.size, channels=found.channels, palette=found.channels == 1, end=len(data))

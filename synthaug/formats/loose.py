@@ -20,7 +20,7 @@ from PIL import Image
 from synthaug.contracts import Encoded, File, Fragment, Writer
 from synthaug.errors import ConfigError, Rejected
 from synthaug.formats import headers, naming, passes, pictures, png
-from synthaug.labels import PASSES
+from synthaug.labels import PASSES, Keypoint, Size
 from synthaug.sample import Picture, Sample
 
 ImageFormat = Literal["auto", "png", "jpeg"]
@@ -115,6 +115,17 @@ class LooseWriter(Writer):
                 raise Rejected("encode", f"pass '{name}' read back differs from the one written")
             files.append(File(f"{name}/{sample.id}{suffix}", data))
         return tuple(files), {file.name.partition("/")[0]: file.name for file in files}
+
+    def passes_left_out(self, sample: Sample) -> int:
+        """Label passes of a sample that `sidecars` does not store."""
+        wanted = PASSES if self.passes is None else self.passes
+        return sum(name not in wanted or name in sample.stale for name in sample.labels.passes)
+
+
+def outside(points: Sequence[Keypoint], size: Size) -> int:
+    """Keypoints that are somewhere, but not on the canvas, where formats of loose files have no place for them."""
+    height, width = size
+    return sum(bool(state) and not (0.0 <= x <= width and 0.0 <= y <= height) for x, y, state in points)
 
 
 def encode_picture(picture: Picture, image: ImageFormat, quality: int) -> tuple[str, bytes]:

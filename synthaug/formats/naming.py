@@ -13,12 +13,20 @@ from typing import Any, Literal
 
 from synthaug.errors import ConfigError, InputError, first_of
 from synthaug.formats.inputs import InputRoot
-from synthaug.formats.paths import source_id
+from synthaug.formats.paths import natural_key, source_id
 from synthaug.sample import escape_id
 
 Dangling = Literal["refuse", "ignore"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".exr", ".npy")
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".tif", ".tiff", ".bmp", ".exr", ".npy"
+)  # fmt: skip
+UNREAD_SUFFIXES = (
+    ".gif", ".avif", ".heic", ".heif", ".svg", ".jp2", ".jxl", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".psd", ".hdr",
+    ".dng", ".cr2", ".nef", ".arw",
+)  # fmt: skip
+"""Pictures of kinds that are not read: they are planned and rejected as `format`, so that none is lost in silence."""
+PICTURE_SUFFIXES = (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES)
 IMAGE_FOLDERS = ("images", "JPEGImages", "imgs", "img", "image", "rgb", "RGB", "frames", "color")
 SPLITS: Mapping[str, str] = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
@@ -48,12 +56,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One image and its label file, None where it has none."""
+    """One image and its label file, None where it has none.
+
+    Attributes:
+        split: Its part's, or what a list says.
+        twins: Pictures of its stem that are of kinds that are not read.
+    """
 
     id: str
     image: str
     label: str | None
     part: Part
+    split: str
+    twins: int = 0
 
 
 def find_parts(
@@ -80,7 +95,7 @@ def find_parts(
     """
     templates = [images.strip("/")] if images is not None else _usual_images()
     for template in templates:
-        words = _words(root, template, split, guessed=images is None)
+        words = _words(root, template, split, suffixes, guessed=images is None)
         if words:
             return tuple(_part(root, template, word, labels, label_folders, suffixes) for word in words)
     if images is not None:
@@ -101,21 +116,35 @@ def find_pairs(
         part: Its folders.
         suffixes: Of label files; empty pairs nothing.
         dangling: What to do with label files without an image.
-        not_labels: Names of files that are no labels wherever they lie (`classes.txt`).
+        not_labels: Names of files that are no labels (`classes.txt`) unless an image has their stem.
 
     Raises:
         InputError: Two images or labels of one stem (E2), or dangling labels (E3), with the first 20.
     """
-    images = by_stem(root.listing(part.images, suffixes=IMAGE_SUFFIXES), part.images)
+    pictures = root.listing(part.images, suffixes=PICTURE_SUFFIXES)
+    images = by_stem((path for path in pictures if is_read(path)), part.images)
+    unread = [path for path in pictures if not is_read(path)]
+    twins = Counter(stem for path in unread if (stem := _inside(path, part.images)) in images)
+    images |= by_stem((path for path in unread if _inside(path, part.images) not in images), part.images)
     listed = root.listing(part.labels, suffixes=suffixes) if suffixes else ()
-    labels = by_stem((path for path in listed if path.rpartition("/")[2] not in not_labels), part.labels)
+    # A picture may be called `train`, and then `train.txt` is its label and no list.
+    named = (p for p in listed if p.rpartition("/")[2] not in not_labels or _inside(p, part.labels) in images)
+    labels = by_stem(named, part.labels)
     orphans = [path for stem, path in labels.items() if stem not in images]
     if orphans and dangling == "refuse":
         raise InputError(
             f"{len(orphans)} of {len(labels)} label files in {part.labels or '.'} have no image in "
             f"{part.images or '.'}; add the images, remove the files, or read with dangling=ignore:{first_of(orphans)}"
         )
-    return [Pair(sample_id(part.prefix, stem), path, labels.get(stem), part) for stem, path in images.items()]
+    return [
+        Pair(sample_id(part.prefix, stem), path, labels.get(stem), part, part.split, twins[stem])
+        for stem, path in sorted(images.items(), key=lambda item: natural_key(item[1]))
+    ]
+
+
+def is_read(path: str) -> bool:
+    """Whether a picture file is of a kind that is read, by its suffix."""
+    return not path.lower().endswith(UNREAD_SUFFIXES)
 
 
 def by_stem(paths: Any, folder: str) -> dict[str, str]:
@@ -127,7 +156,7 @@ def by_stem(paths: Any, folder: str) -> dict[str, str]:
     found: dict[str, str] = {}
     twice: list[str] = []
     for path in paths:
-        stem = stem_of(path[len(folder) :].lstrip("/") if folder else path)
+        stem = _inside(path, folder)
         if stem in found:
             twice.append(f"{found[stem]} and {path}")
         found.setdefault(stem, path)
@@ -155,7 +184,7 @@ def by_id(pairs: Sequence[Pair]) -> dict[str, Pair]:
     twice: list[str] = []
     for pair in pairs:
         if counts[pair.id] > 1:
-            inside = stem_of(pair.image[len(pair.part.images) :].lstrip("/"))
+            inside = _inside(pair.image, pair.part.images)
             pair = replace(pair, id=escape_id(f"{pair.part.prefix}/{inside}" if pair.part.prefix else inside))
         if found.setdefault(pair.id, pair) is not pair:
             twice.append(f"{found[pair.id].image} and {pair.image}")
@@ -181,24 +210,60 @@ def one_of(name: str, value: str, choices: Collection[str]) -> None:
         raise ConfigError(f"{name}={value!r}: expected one of {', '.join(sorted(choices))}")
 
 
+def _inside(path: str, folder: str) -> str:
+    """A path's stem inside a folder."""
+    return stem_of(path[len(folder) :].lstrip("/") if folder else path)
+
+
 def _usual_images() -> list[str]:
     nested = [form for name in IMAGE_FOLDERS for form in (f"{name}/{{split}}", f"{{split}}/{name}", name)]
     return [*nested, _SPLIT, ""]
 
 
-def _words(root: InputRoot, template: str, split: str | None, *, guessed: bool) -> list[str]:
+def _words(root: InputRoot, template: str, split: str | None, suffixes: tuple[str, ...], *, guessed: bool) -> list[str]:
     """The split folders that a template finds; an empty word for a template without a split."""
     if _SPLIT not in template:
         usable = (split is None or not guessed) and root.is_folder(template)
-        return [""] if usable and (template or root.listing("", suffixes=IMAGE_SUFFIXES)) else []
+        return [""] if usable and (template or root.listing("", suffixes=PICTURE_SUFFIXES)) else []
     spellings = [split, *(w for w in SPLITS if w != split and SPLITS[w] == canonical_split(split))] if split else SPLITS
     words = [word for word in spellings if root.is_folder(template.replace(_SPLIT, word))]
-    parent = template.partition("/{split}")[0]
-    if guessed and words and split is None and template.endswith("/{split}"):
-        inside = (path[len(parent) + 1 :].partition("/") for path in root.listing(parent, suffixes=IMAGE_SUFFIXES))
-        if any(not slash or first not in words for first, slash, _ in inside):
-            return []  # other images stand beside the splits' folders: these are no splits, and none is lost
-    return words[:1] if split else words
+    if split is not None:
+        return words[:1]
+    return _all_words(root, template, words, suffixes, guessed=guessed) if words or not guessed else []
+
+
+def _all_words(
+    root: InputRoot, template: str, words: list[str], suffixes: tuple[str, ...], *, guessed: bool
+) -> list[str]:
+    """The known words and the other folders beside them that hold images, so that no image is lost.
+
+    Raises:
+        InputError: Images lie between the folders of two splits or more, where they belong to none of them.
+    """
+    parent, _, tail = (part.strip("/") for part in template.partition(_SPLIT))
+    if not root.is_folder(parent):
+        return []
+    found = [path[len(parent) :].lstrip("/") for path in root.listing(parent, suffixes=PICTURE_SUFFIXES)]
+    if not parent and not tail:
+        # In the root itself anything may lie: an image shows by its label file that it is one of the set.
+        labels = {stem_of(path) for path in root.listing("", suffixes=suffixes)} if suffixes else set[str]()
+        found = [path for path in found if stem_of(path) in labels]
+    start = f"{tail}/" if tail else ""
+    others = dict.fromkeys(
+        w for w, _, rest in (path.partition("/") for path in found) if rest and rest.startswith(start)
+    )
+    strangers = [word for word in others if word not in words]
+    loose = [f"{parent}/{path}".lstrip("/") for path in found if "/" not in path and not tail]
+    if not guessed or tail:
+        return words + strangers
+    if len({SPLITS[word] for word in words}) < 2:
+        return [] if loose or strangers else words  # one folder called `train` among others may be anything
+    if loose:
+        raise InputError(
+            f"{len(loose)} images lie beside the folders {', '.join(words)} and in no split; move them, or leave them "
+            f"out with read.images='{template}':{first_of(loose)}"
+        )
+    return words + strangers
 
 
 def _part(
@@ -210,7 +275,7 @@ def _part(
     suffixes: tuple[str, ...],
 ) -> Part:
     images = template.replace(_SPLIT, word)
-    split = canonical_split(word) if word else "train"
+    split = source_id(canonical_split(word)) if word else "train"
     if labels is not None:
         folder = labels.strip("/").replace(_SPLIT, word)
         if not root.is_folder(folder):

@@ -79,7 +79,7 @@ def decode(
     """One picture from the bytes of a file.
 
     Args:
-        data: PNG, JPEG, WebP, TIFF, NPY or OpenEXR, whole.
+        data: PNG, JPEG, WebP, TIFF, BMP, NPY or OpenEXR, whole.
         alpha: `drop` takes the stored colours, those hidden under transparency included; `composite` lays
             them over `background` (straight alpha, blended in sRGB as viewers do); `refuse` rejects a
             picture that is transparent anywhere; `keep` takes the stored colours and the coverage.

@@ -20,7 +20,7 @@ from synthaug.errors import ConfigError, Rejected
 from synthaug.formats import headers, npy, plain_png
 from synthaug.labels import Size
 
-_LOADERS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
+_LOADERS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "tiff": "TIFF", "bmp": "BMP"}
 _IMAGE_ERRORS = (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError, Warning)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synthaug.contracts import Reader
 from synthaug.errors import ConfigError, InputError, Rejected, nearest
-from synthaug.formats import headers, naming, pictures
+from synthaug.formats import headers, lists, naming, pictures
 from synthaug.formats.inputs import InputRoot
 from synthaug.labels import Size
 from synthaug.sample import Picture, Space
@@ -83,7 +83,8 @@ class LooseReader(Reader):
     def notes(self) -> Mapping[str, int]:
         """Counts of what is allowed but worth knowing, such as images without labels."""
         unlabelled = sum(pair.label is None for pair in self.pairs.values())
-        return {"images": len(self.pairs), "images without labels": unlabelled}
+        counts = {"images": len(self.pairs), "images without labels": unlabelled}
+        return {**counts, **self._followed[1], **twins_among(self.pairs)}
 
     @cached_property
     def parts(self) -> tuple[naming.Part, ...]:
@@ -100,7 +101,30 @@ class LooseReader(Reader):
     @cached_property
     def pairs(self) -> Mapping[str, naming.Pair]:
         """Image and label file by sample id, in natural order."""
-        return self.found_pairs()
+        return self._followed[0]
+
+    @cached_property
+    def lists(self) -> tuple[lists.Listed, ...]:
+        """Lists that say which image belongs to which split, by precedence; none where the folders say it."""
+        return ()
+
+    def listed_name(self, pair: naming.Pair) -> str:
+        """The name of an image as `lists` have it."""
+        return pair.image
+
+    @cached_property
+    def _followed(self) -> tuple[Mapping[str, naming.Pair], Mapping[str, int]]:
+        """The pairs, and what the lists leave out."""
+        found = self.found_pairs()
+        if not self.lists:
+            return found, {}
+        kept, counts = lists.follow(found, self.lists, self.listed_name, self.dangling)
+        if self.split is not None:
+            wanted = (self.split, naming.canonical_split(self.split))
+            kept = {name: pair for name, pair in kept.items() if pair.split in wanted}
+        if not kept:
+            raise InputError(f"no image of split '{self.split}' is on a list below {self.root}; correct read.split")
+        return kept, counts
 
     def found_pairs(self) -> Mapping[str, naming.Pair]:
         """The pairs that the folders hold; refused where there is no image."""
@@ -153,9 +177,17 @@ class LooseReader(Reader):
         """The canvas, and what the pixels mean, from the header alone.
 
         Raises:
-            Rejected: Under `size` when the labels declare a size that the file cannot have.
+            Rejected: Under `size` when the labels declare a size that the file cannot have; under `format` for a
+                kind of picture that is not read.
         """
-        height, width = pictures.size_at(self.source, path)
+        try:
+            height, width = pictures.size_at(self.source, path)
+        except Rejected as rejected:
+            if naming.is_read(path):
+                raise
+            raise Rejected(
+                "format", f"{path}: pictures of this kind are not read, only {headers.READ}; convert it"
+            ) from rejected
         linear = headers.kind_of(self.source.head(path, _MAGIC)) in ("exr", "npy")
         if declared not in (None, (height, width), (width, height)):
             raise Rejected(
@@ -166,3 +198,9 @@ class LooseReader(Reader):
     def extra_passes(self) -> tuple[str, ...]:
         """Passes that come out of the picture itself."""
         return ("alpha",) if self.alpha == "keep" else ()
+
+
+def twins_among(pairs: Mapping[str, naming.Pair]) -> dict[str, int]:
+    """A note on pictures of kinds that are not read beside one of the same name; none where there are none."""
+    count = sum(pair.twins for pair in pairs.values())
+    return {"pictures of kinds that are not read beside one that is": count} if count else {}

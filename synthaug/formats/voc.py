@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 from xml.etree import ElementTree
 from xml.parsers import expat
 
 from synthaug.contracts import Description
-from synthaug.errors import InputError, Rejected
-from synthaug.formats import classes, naming, pictures, strays
+from synthaug.errors import Rejected
+from synthaug.formats import classes, lists, naming, pictures, strays
 from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
 from synthaug.formats.reading import LooseReader
 from synthaug.formats.shapes import fit_box
@@ -21,10 +22,16 @@ from synthaug.sample import Sample
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _FACTS = ("pose", "truncated", "occluded")
 _LARGEST = 16 << 20
+_LISTS = "ImageSets/Main"
+_SPLITS = ("train", "val", "test")
 
 
 class VocReader(LooseReader):
     """Reads `JPEGImages` or `images` with `Annotations/*.xml`. `difficult` becomes the ignore flag.
+
+    Without `split` and `images`, the lists `ImageSets/Main/{train,val,test}.txt` are followed where they are: an image
+    has the split of the first of them that names it (`trainval` counts as `train` for what the others do not name),
+    and images on none of them are left out and counted.
 
     Args:
         root: Folder of the dataset.
@@ -33,13 +40,14 @@ class VocReader(LooseReader):
         labels: Folder of the XML files, likewise.
         names: Text file with one class a line, or a data.yaml, that fixes the classes and their order; None
             looks for one, and else takes the classes that occur, sorted.
-        split: Read only this split: its folder, or the list `ImageSets/Main/<split>.txt`.
+        split: Read only this split: its folder, or the list `ImageSets/Main/<split>.txt`, also that of a class
+            (`cat_train`), in which rows that end in -1 are no members.
         one_based: Pixels are counted from 1 (VOC's rule): x0 = xmin - 1, x1 = xmax. Else from 0 with
             edges as they stand.
         classes: Class name by source name; renames, merges, and admits unknown names.
         unknown: `refuse` classes beyond the names file, or `ignore` and count their objects.
         clip: Cut boxes that leave the canvas by more than a pixel; such samples are rejected otherwise.
-        dangling: `refuse` XML files without an image, or `ignore` them.
+        dangling: `refuse` XML files and listed names without an image, or `ignore` them.
         unlabelled: Accept a dataset in which no image has a label file; it is refused otherwise.
         alpha: What to do with transparency: see `formats.pictures.decode`.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
@@ -91,7 +99,7 @@ class VocReader(LooseReader):
 
     def files(self) -> tuple[str, ...]:
         names = classes.names_file(self.source, self.names)
-        return tuple(path for path in (names, self._list_path) if path)
+        return tuple(path for path in (names, *(one.path for one in self.lists)) if path)
 
     def describe(self, sample_id: str) -> Description:
         pair = self.pair(sample_id)
@@ -100,7 +108,7 @@ class VocReader(LooseReader):
         size, space = self.canvas(pair.image, _declared(tree))
         return Description(
             sample_id, size, self.extra_passes(),
-            (pair.image,) if pair.label is None else (pair.image, pair.label), split=self._split(pair),
+            (pair.image,) if pair.label is None else (pair.image, pair.label), split=pair.split,
             space=space, classes=tuple(sorted(classes)),
         )  # fmt: skip
 
@@ -116,31 +124,33 @@ class VocReader(LooseReader):
         labels.check()
         lost = Counter(word for word in _names(tree) if word not in self._numbering[1])
         trail = strays.of_labels(type(self).__name__, lost if self.unknown == "ignore" else None)
-        return Sample(sample_id, picture, labels, picture, split=self._split(pair), trail=trail)
+        return Sample(sample_id, picture, labels, picture, split=pair.split, trail=trail)
 
     @cached_property
     def parts(self) -> tuple[naming.Part, ...]:
-        return self.find_parts(None if self._list_path else self.split)
+        return self.find_parts(None if self.lists else self.split)
 
     @cached_property
-    def pairs(self) -> Mapping[str, naming.Pair]:
-        found = super().pairs
-        if self._list_path is None:
-            return found
-        rows = self.source.read(self._list_path).decode("utf-8-sig").split("\n")
-        wanted = {row.split()[0] for row in rows if row.strip()}
-        listed = {name: pair for name, pair in found.items() if naming.stem_of(pair.image.rpartition("/")[2]) in wanted}
-        if len(listed) < len(wanted):
-            raise InputError(f"{self._list_path} lists {len(wanted)} images, {len(listed)} of them are there")
-        return listed
+    def lists(self) -> tuple[lists.Listed, ...]:
+        if self.split is not None:
+            path = f"{_LISTS}/{self.split}.txt"
+            return (self._list(path, naming.canonical_split(self.split)),) if self.source.exists(path) else ()
+        if self.images is not None or any(part.prefix for part in self.find_parts(None)):
+            return ()
+        there = [word for word in (*_SPLITS, "trainval") if self.source.exists(f"{_LISTS}/{word}.txt")]
+        found = [self._list(f"{_LISTS}/{word}.txt", word if word in _SPLITS else "train") for word in there]
+        if there and there[-1] == "trainval":  # train and val together: only what neither of them has is news
+            known = {name for one in found[:-1] for name in one.names}
+            found[-1] = replace(found[-1], names=tuple(name for name in found[-1].names if name not in known))
+        return tuple(found)
 
-    @cached_property
-    def _list_path(self) -> str | None:
-        path = f"ImageSets/Main/{self.split}.txt"
-        return path if self.split and self.source.exists(path) else None
+    def listed_name(self, pair: naming.Pair) -> str:
+        return naming.stem_of(pair.image.rpartition("/")[2])
 
-    def _split(self, pair: naming.Pair) -> str:
-        return naming.canonical_split(self.split) if self.split and self._list_path else pair.part.split
+    def _list(self, path: str, split: str) -> lists.Listed:
+        """A list; its rows may end in 1, 0 (difficult) or -1: a class's list has -1 for images without the class."""
+        rows = [row.split() for row in self.source.read(path).decode("utf-8-sig").split("\n")]
+        return lists.Listed(path, split, tuple(row[0] for row in rows if row and row[1:2] != ["-1"]))
 
     @cached_property
     def _occurring(self) -> Mapping[str, int]:

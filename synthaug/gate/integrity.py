@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -56,7 +56,7 @@ class Integrity(Gate):
         correlation: Least correlation of luma over areas, -1 to 1; a negative picture has -1.
     """
 
-    wants: ClassVar[tuple[str, ...]] = ("instance", "semantic")
+    wants: tuple[str, ...] = ("instance", "semantic")
 
     def __init__(
         self,

@@ -6,12 +6,15 @@ import inspect as signatures
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug.errors import ConfigError, SynthaugError
+from synthaug.models.finite import FiniteWatch
+from synthaug.models.hints import Hint, Tiles
+from synthaug.models.latent import OWNED, Hold, Job, LatentLoop
 from synthaug.models.snapshot import Snapshot, inspect
 
 if TYPE_CHECKING:
@@ -52,6 +55,21 @@ class Output:
     reasons: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What the families of our own loop can be told beside words.
+
+    Attributes:
+        hints: Guidance images with their ControlNets, padded as the pictures are.
+        hold: From the strength that is run to what holds places back (see `latent.Hold`), or None.
+        tiles: Of the padded latent; None for one whole.
+    """
+
+    hints: Sequence[Hint] = ()
+    hold: Callable[[float], Hold | None] = lambda strength: None
+    tiles: Tiles | None = None
+
+
 class Img2ImgModel:
     """A loaded pipeline. Call it with a micro-batch; each picture depends on its own request alone.
 
@@ -62,6 +80,7 @@ class Img2ImgModel:
     Attributes:
         snapshot: What was loaded.
         multiple: Sides are padded to a multiple of this many pixels.
+        loop: Ours, for the families that it knows; None where diffusers' own pipeline runs.
     """
 
     def __init__(self, pipe: Any, snapshot: Snapshot) -> None:
@@ -72,6 +91,12 @@ class Img2ImgModel:
         self.multiple = math.lcm(int(getattr(pipe, "vae_scale_factor", 8)) * snapshot.family.patch, _SIDE)
         self._accepts = frozenset(signatures.signature(pipe.__call__).parameters)
         self._finite = FiniteWatch(pipe.image_processor)
+        self.loop = LatentLoop(pipe) if type(pipe).__name__ in OWNED else None
+
+    @property
+    def text_width(self) -> int:
+        """Channels of the text embeddings that the denoiser takes: 768 for Stable Diffusion 1, 2048 for XL."""
+        return int(self._pipe.unet.config.cross_attention_dim)
 
     def check(self, *, negative: bool, steps: int, strength: float) -> None:
         """Refuses what this family cannot do. Raises `ConfigError`."""
@@ -84,7 +109,15 @@ class Img2ImgModel:
                 f" picture; use strength <= {1 - 1 / steps:.3g} or more steps"
             )
 
-    def __call__(self, images: torch.Tensor, requests: Sequence[Request], *, steps: int, guidance: float) -> Output:
+    def __call__(
+        self,
+        images: torch.Tensor,
+        requests: Sequence[Request],
+        *,
+        steps: int,
+        guidance: float,
+        extras: Extras | None = None,
+    ) -> Output:
         """Runs the pipeline, once for each distinct strength among the requests, always at full length.
 
         Args:
@@ -92,18 +125,25 @@ class Img2ImgModel:
             requests: One per picture.
             steps: Denoising steps at strength 1.
             guidance: Classifier-free guidance; 1 or less switches it off.
+            extras: Guidance images, protection, tiles; for the families of `loop`.
 
         Raises:
-            SynthaugError: The pipeline changed the size or drew noise outside of the requests' seeds.
+            SynthaugError: Extras for a family without our loop; the pipeline changed the size or drew noise outside
+                of the requests' seeds.
         """
         import torch
 
+        if extras is not None and self.loop is None:
+            raise SynthaugError(f"{self.snapshot.family.name} takes no guidance images, protection or tiles")
         height, width = images.shape[-2:]
         padded = pad_reflect(images, self.multiple)
         result = torch.empty_like(images, dtype=torch.float32)
         reasons = [""] * len(requests)
         for strength in sorted({request.strength for request in requests}):
-            pixels, flagged, finite = self._run(padded, requests, strength, steps, guidance)
+            if self.loop is None:
+                pixels, flagged, finite = self._run(padded, requests, strength, steps, guidance)
+            else:
+                pixels, flagged, finite = self._own(padded, requests, strength, steps, guidance, extras or Extras())
             if pixels.shape != padded.shape:
                 raise SynthaugError(
                     f"{self.snapshot.pipeline} returned {tuple(pixels.shape)} for {tuple(padded.shape)};"
@@ -117,6 +157,35 @@ class Img2ImgModel:
             if reason:
                 result[i] = torch.nan
         return Output(result, tuple(reasons))
+
+    def _own(
+        self,
+        images: torch.Tensor,
+        requests: Sequence[Request],
+        strength: float,
+        steps: int,
+        guidance: float,
+        extras: Extras,
+    ) -> tuple[torch.Tensor, list[bool], list[bool]]:
+        """Our loop; then the pipeline's own safety checker, where it has one."""
+        import torch
+
+        from synthaug.models.noise import SampleNoise
+
+        assert self.loop is not None
+        prompts, negatives = [r.prompt for r in requests], [r.negative for r in requests]
+        job = Job(
+            images, prompts, negatives, strength, steps, guidance, extras.hints, extras.hold(strength), extras.tiles
+        )
+        noise = SampleNoise([request.seed for request in requests])
+        with torch.inference_mode(), noise:
+            decoded = self.loop(job, noise)
+            alive = torch.isfinite(decoded).flatten(1).all(1)
+            checked, flags = decoded, None
+            if getattr(self._pipe, "safety_checker", None) is not None:
+                checked, flags = self._pipe.run_safety_checker(decoded, decoded.device, self._pipe.unet.dtype)
+            pixels = (checked.to(torch.float32) / 2 + 0.5).clamp(0, 1)
+        return pixels, [bool(f) for f in flags or [False] * len(requests)], alive.tolist()
 
     def _run(
         self, images: torch.Tensor, requests: Sequence[Request], strength: float, steps: int, guidance: float
@@ -149,31 +218,6 @@ class Img2ImgModel:
         return pixels, [bool(flag) for flag in flags], [a and b for a, b in zip(alive, self._finite.alive, strict=True)]
 
 
-class FiniteWatch:
-    """Looks at what the VAE decoded before it is clamped: the clamp makes an infinity a plain white.
-
-    Args:
-        processor: The pipeline's own image processor; its `postprocess` is wrapped on this one object.
-    """
-
-    def __init__(self, processor: Any) -> None:
-        self.alive: list[bool] = []
-        self._inner = processor.postprocess
-        processor.postprocess = self._watched
-
-    def reset(self, count: int) -> None:
-        """Before each call: every picture is alive until seen otherwise."""
-        self.alive = [True] * count
-
-    def _watched(self, image: Any, *args: Any, **kwargs: Any) -> Any:
-        import torch
-
-        if isinstance(image, torch.Tensor) and len(image) == len(self.alive):
-            finite = torch.isfinite(image).flatten(1).all(1).tolist()
-            self.alive = [a and b for a, b in zip(self.alive, finite, strict=True)]
-        return self._inner(image, *args, **kwargs)
-
-
 def open_img2img(path: str | Path, *, device: str, dtype: str) -> Img2ImgModel:
     """Loads a pipeline folder that passed `snapshot.inspect`. Offline, from safetensors alone.
 
@@ -191,9 +235,10 @@ def open_img2img(path: str | Path, *, device: str, dtype: str) -> Img2ImgModel:
     for name, value in _OFFLINE.items():
         os.environ[name] = value
     import torch
+
+    _quiet()  # before the pipelines: their import already complains of processors that it does not need
     from diffusers.pipelines.auto_pipeline import AutoPipelineForImage2Image
 
-    _quiet()
     wanted = getattr(torch, dtype)
     try:
         pipe: Any = AutoPipelineForImage2Image.from_pretrained(

@@ -38,7 +38,10 @@ _CODE = frozenset(
 
 
 def read_json(path: Path, name: str) -> object:
-    """Strict JSON: UTF-8, no NaN, no key twice, at most 64 MiB. Raises `InputError` naming the file."""
+    """JSON in UTF-8 without NaN and without a key twice, at most 64 MiB; `InputError` names the file.
+
+    Infinities are read as Python writes them: diffusers saves a scheduler's `lambda_min_clipped` so.
+    """
     size = path.stat().st_size
     if size > _LARGEST_JSON:
         raise InputError(f"{name}: {size} bytes of JSON, at most {_LARGEST_JSON} are read")
@@ -62,7 +65,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(word: str) -> float:
-    raise ValueError(f"{word} is not JSON")
+    if word == "NaN":
+        raise ValueError(f"{word} is not JSON")
+    return float(word)
 
 
 def check_fields(value: object, name: str) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -68,21 +68,55 @@ def inspect(path: str | Path) -> Snapshot:
         raise ConfigError(
             f"model={printable(str(path))}: no model_index.json in it; expected a diffusers pipeline folder"
         )
-    for name in files:
-        if name.endswith(".safetensors"):
-            check_safetensors(root / name, name)
-        elif name.endswith(".json") and Path(name).name not in _VOCABULARY:
-            check_fields(read_json(root / name, name), name)
+    _check_contents(root, files)
     pipeline, family, components = _index(root)
     for component in components:
         if not any(name.startswith(f"{component}/") for name in files):
             raise InputError(
                 f"model_index.json names the component '{component}', but {component}/ is missing or empty"
             )
+    return Snapshot(root, pipeline, family, components, _digest(_hashes(root, files)))
+
+
+def inspect_part(path: str | Path, classes: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Checks a folder of one network, such as a ControlNet, without loading it.
+
+    Args:
+        classes: That its `config.json` may name.
+
+    Returns:
+        Its configuration, and the SHA-256 of what computes.
+
+    Raises:
+        ConfigError: No such folder, or no `config.json`.
+        InputError, SecurityError: As `inspect`.
+    """
+    root, shown = Path(path), printable(str(path))
+    files = _files(root) if root.is_dir() else []
+    if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
+        raise ConfigError(f"{shown}: expected a folder with config.json and safetensors weights")
+    _check_contents(root, files)
+    config = cast("dict[str, Any]", read_json(root / "config.json", "config.json"))
+    kind = str(config.get("_class_name")) if isinstance(cast(Any, config), dict) else ""
+    if kind not in classes:
+        raise SecurityError(f"{shown}/config.json asks for class '{printable(kind)}'; expected {', '.join(classes)}")
+    return config, _digest(_hashes(root, files))
+
+
+def _check_contents(root: Path, files: Sequence[str]) -> None:
+    for name in files:
+        if name.endswith(".safetensors"):
+            check_safetensors(root / name, name)
+        elif name.endswith(".json") and Path(name).name not in _VOCABULARY:
+            check_fields(read_json(root / name, name), name)
+
+
+def _hashes(root: Path, files: Sequence[str]) -> dict[str, str]:
+    """SHA-256 by name; held against the lock where there is one."""
     hashes = {name: _sha256(root / name) for name in files if name != LOCK}
     if LOCK in files:
         _check_lock(cast(Any, read_json(root / LOCK, LOCK)), hashes)
-    return Snapshot(root, pipeline, family, components, _digest(hashes))
+    return hashes
 
 
 def weights_digest(path: str | Path) -> str:

@@ -20,6 +20,7 @@ class Family:
         img2img: Class in diffusers that runs it; empty where the family has no `strength`.
         guidance: Its argument for classifier-free guidance.
         patch: Latent pixels per transformer patch; sides must divide by the VAE's factor times this.
+        guided: Our own loop runs it: guidance images, strength per pixel, tiles.
         flow: Flow matching: a strength above 1 - 1/steps starts at pure noise and ignores the picture.
     """
 
@@ -28,10 +29,11 @@ class Family:
     guidance: str = "guidance_scale"
     patch: int = 1
     flow: bool = False
+    guided: bool = False
 
 
-_SD = Family("Stable Diffusion 1/2", "StableDiffusionImg2ImgPipeline")
-_SDXL = Family("Stable Diffusion XL", "StableDiffusionXLImg2ImgPipeline")
+_SD = Family("Stable Diffusion 1/2", "StableDiffusionImg2ImgPipeline", guided=True)
+_SDXL = Family("Stable Diffusion XL", "StableDiffusionXLImg2ImgPipeline", guided=True)
 _LCM = Family("Latent Consistency Model", "LatentConsistencyModelImg2ImgPipeline")
 _SD3 = Family("Stable Diffusion 3", "StableDiffusion3Img2ImgPipeline", patch=2, flow=True)
 _FLUX = Family("FLUX.1", "FluxImg2ImgPipeline", patch=2, flow=True)

@@ -167,9 +167,9 @@ def test_c6_a_pipeline_that_resizes_stops_the_run_with_nothing_published(
 
     def loading(self: Img2Img, device: str) -> None:
         load(self, device)
-        processor = self._loaded._pipe.image_processor  # pyright: ignore
-        inner = processor.postprocess
-        processor.postprocess = lambda image, **options: inner(image, **options)[..., :-8]
+        vae = self._loaded._pipe.vae  # pyright: ignore
+        inner = vae.decode
+        vae.decode = lambda latents, **options: (inner(latents, **options)[0][..., :-8],)
 
     monkeypatch.setattr(Img2Img, "load", loading)
     out = tmp_path / "out"

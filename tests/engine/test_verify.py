@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from synthaug.contracts import Encoded
 from synthaug.engine import manifest, verify
 from synthaug.engine.lock import RunLock, holder
 from synthaug.engine.publish import Output
@@ -17,7 +18,7 @@ from synthaug.formats import strays
 from synthaug.formats.strays import Strays
 from synthaug.sample import Sample
 from tests.engine import runs
-from tests.fakes import FakeReader
+from tests.fakes import FakeReader, FakeWriter
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +136,22 @@ def test_thousands_of_stray_values_do_not_fill_the_manifest() -> None:
     assert len(short["off_table"]["x"]["values"]) == strays.SHOWN
     assert (short["kept"], short["off_table"]["x"]["count"]) == (3, 7500)
     assert manifest.most_frequent({"a": 1}) == {"a": 1}
+
+
+def test_what_the_writer_left_out_is_added_up_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encode = FakeWriter.encode
+
+    def leaving(writer: FakeWriter, sample: Sample) -> Encoded:
+        return replace(encode(writer, sample), left_out={"keypoints": 3, "masks": 0})
+
+    monkeypatch.setattr(FakeWriter, "encode", leaving)
+    assert runs.run(tmp_path / "out", "gate.share=0", "read.count=6", "read.broken=[fake/00001]") == 0
+    line = "write: 15 keypoints left out, which the format or its settings do not hold\n"
+    assert line in capsys.readouterr().out
+    complete = json.loads((tmp_path / "out/manifest.json").read_text())
+    assert complete["annotations"]["left_out"] == {"keypoints": 15}
+    assert sum(runs.shard(tmp_path / "out", n)["annotations"]["left_out"]["keypoints"] for n in (0, 1)) == 15
+    assert runs.run(tmp_path / "out", "gate.share=0", "read.count=6", "read.broken=[fake/00001]") == 0
+    assert line in capsys.readouterr().out, "told again of a finished run"

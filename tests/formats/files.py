@@ -7,6 +7,7 @@ import struct
 import zlib
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
@@ -39,7 +40,7 @@ def with_chunk(data: bytes, name: bytes, body: bytes) -> bytes:
 
 
 def seeds() -> dict[str, bytes]:
-    """Twenty small files of every kind that is read."""
+    """Small files of every kind that is read."""
     rgba = np.dstack([RGB, GREY])
     palette = Image.fromarray(RGB).quantize(16)
     animated = np.linspace(0, 65535, 24 * 37).astype(np.uint16).reshape(24, 37)
@@ -63,6 +64,10 @@ def seeds() -> dict[str, bytes]:
         "webp lossless": saved(rgba, "WEBP", lossless=True),
         "tiff": saved(RGB, "TIFF"),
         "tiff deflate": saved(RGB, "TIFF", compression="tiff_adobe_deflate"),
+        "bmp": saved(RGB, "BMP"),
+        "bmp grey": saved(GREY, "BMP"),
+        "bmp palette": saved(palette, "BMP"),
+        "bmp alpha": cv2.imencode(".bmp", cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))[1].tobytes(),
         "npy": npy.encode(RGB),
     }
 

@@ -285,3 +285,21 @@ def test_a_camera_without_a_focal_length_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text(" ".join(str(v) for row in flat for v in row))
     with pytest.raises(Rejected, match="fx and fy not 0"):
         one(tmp_path, camera={"path": "{stem}.txt"}).read("a")
+
+
+@pytest.mark.parametrize("encoding", ["ids", "colours"])
+def test_a_table_without_background_says_what_to_add(tmp_path: Path, encoding: str) -> None:
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:9] = 1
+    rule = {"path": "masks/{stem}.png", "encoding": encoding}
+    rule |= {"classes": {1: "cat"}} if encoding == "ids" else {"colours": {"cat": [1, 1, 1]}}
+    reader = one(tmp_path, mask if encoding == "ids" else np.dstack([mask] * 3), passes={"semantic": rule})
+    with pytest.raises(
+        Rejected, match="add '0: background'" if encoding == "ids" else r"add 'background: \[0, 0, 0\]'"
+    ):
+        reader.read("a")
+    mask[mask == 0] = 7
+    reader = one(tmp_path, mask if encoding == "ids" else np.dstack([mask] * 3), passes={"semantic": rule})
+    with pytest.raises(Rejected, match="off the table") as caught:
+        reader.read("a")
+    assert "add '" not in caught.value.message

@@ -409,7 +409,10 @@ def test_e2_ids_that_occur_twice_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_broken_objects_are_rejected(tmp_path: Path, objects: Any, reason: str) -> None:
-    reader = HuggingfaceReader(root=str(foreign(tmp_path, [objects])))
+    good = {"bbox": [[1.0, 2.0, 3.0, 4.0]], "category": [1]}
+    root = foreign(tmp_path, [objects])
+    foreign(tmp_path, [good], "train-00001-of-00001")
+    reader = HuggingfaceReader(root=str(root))
     with pytest.raises(Rejected, match=reason):
         reader.read(reader.ids()[0])
 
@@ -418,7 +421,7 @@ def test_row_without_bytes_is_rejected_and_no_path_is_followed(tmp_path: Path) -
     (tmp_path / "secret.png").write_bytes(png(1))
     table = pa.table({"image": [{"bytes": None, "path": "secret.png"}], "objects": [None]})
     pq.write_table(table, tmp_path / "train.parquet")
-    reader = HuggingfaceReader(root=str(tmp_path))
+    reader = HuggingfaceReader(root=str(tmp_path), unlabelled=True)
     with pytest.raises(Rejected, match=r"holds no bytes; it names the file 'secret\.png' instead"):
         reader.read(reader.ids()[0])
 

@@ -79,9 +79,12 @@ def test_what_only_looks_like_an_id_of_ours_is_escaped(name: str) -> None:
 
 def test_names_that_share_an_id_are_escaped_once_more() -> None:
     part = Part("train", "", "images", "images")
-    pairs = [Pair(naming.sample_id("", stem), f"images/{stem}.png", None, part) for stem in ("a b", "a~20b", "c~20d")]
+    pairs = [
+        Pair(naming.sample_id("", stem), f"images/{stem}.png", None, part, "train")
+        for stem in ("a b", "a~20b", "c~20d")
+    ]
     assert list(naming.by_id(pairs)) == ["a~20b", "a~7E20b", "c~20d"]
-    clash = [*pairs, Pair(naming.sample_id("", "a~7E20b"), "images/a~7E20b.png", None, part)]
+    clash = [*pairs, Pair(naming.sample_id("", "a~7E20b"), "images/a~7E20b.png", None, part, "train")]
     with pytest.raises(InputError, match=r"1 images have the id of another one[\s\S]*a~7E20b\.png"):
         naming.by_id(clash)
 

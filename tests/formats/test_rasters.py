@@ -8,6 +8,7 @@ import resource
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -42,6 +43,27 @@ def test_d1_type_is_decided_by_content(tmp_path: Path) -> None:
         assert caught.value.reason == "decode"
     (tmp_path / "a.jpg").write_bytes(saved(RGB, "PNG"))
     assert np.array_equal(pixels(InputRoot(tmp_path).read("a.jpg")), RGB)
+
+
+def test_d1_bitmaps_that_are_not_read_say_so() -> None:
+    plain = saved(RGB, "BMP")
+    long = cv2.imencode(".bmp", np.dstack([RGB, RGB[:, :, :1]]))[1].tobytes()
+    for data, at, form, value, word in (
+        (plain, 28, "<H", 16, "16 bits"),
+        (plain, 30, "<I", 1, "compression 1"),
+        (plain, 26, "<H", 2, "BMP with a header"),
+        (plain, 18, "<i", -37, "BMP with a header"),
+        (long, 70, "<I", 0x4D424544, "profile"),
+        (long, 54, "<I", 0xFF, "masks"),
+    ):
+        broken = bytearray(data)
+        struct.pack_into(form, broken, at, value)
+        with pytest.raises(Rejected, match=word):
+            pictures.decode(bytes(broken))
+    flipped = bytearray(plain)
+    struct.pack_into("<i", flipped, 22, -24)  # rows from the top
+    assert np.array_equal(pixels(bytes(flipped)), RGB[::-1])
+    assert np.array_equal(pictures.decode_ids(saved(RGB[:, :, 0], "BMP")), RGB[:, :, 0])
 
 
 def test_d1_damaged_files_never_raise_anything_else() -> None:

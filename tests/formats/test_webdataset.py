@@ -269,7 +269,7 @@ def test_keys_without_a_picture_several_pictures_and_bad_json(tmp_path: Path) ->
     archive(tmp_path / "x.tar", ("a.png", png()), ("b.txt", b"?"))
     with pytest.raises(InputError, match=r"1 keys have no picture[\s\S]*x.tar: b \(txt\)"):
         WebdatasetReader(root=str(tmp_path)).ids()
-    lenient = WebdatasetReader(root=str(tmp_path), dangling="ignore")
+    lenient = WebdatasetReader(root=str(tmp_path), dangling="ignore", unlabelled=True)
     assert lenient.ids() == ("a",)
     assert lenient.notes()["keys without a picture"] == 1
     archive(tmp_path / "x.tar", ("a.left.png", png()), ("a.right.png", png(1)), ("a.json", b'{"a": NaN}'))
@@ -431,7 +431,7 @@ def test_f6_damaged_headers_end_in_a_refusal_or_in_plain_members(changes: list[t
 
 def test_archive_that_changes_under_the_reader_is_noticed(tmp_path: Path) -> None:
     archive(tmp_path / "x.tar", ("a.png", png()))
-    reader = WebdatasetReader(root=str(tmp_path))
+    reader = WebdatasetReader(root=str(tmp_path), unlabelled=True)
     assert reader.ids() == ("a",)
     archive(tmp_path / "x.tar", ("a.png", png(1)))
     with pytest.raises(Rejected, match="changed since it was indexed"):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from synthaug.contracts import DatasetInfo
 from synthaug.errors import ConfigError, Rejected
+from synthaug.formats.coco.writer import CocoWriter
 from synthaug.formats.yolo import rows
 from synthaug.formats.yolo.reader import YoloReader
 from synthaug.formats.yolo.writer import YoloWriter
@@ -85,7 +86,7 @@ def test_ignored_instances_are_dropped_and_counted(tmp_path: Path) -> None:
     writer = YoloWriter()
     writer.open(DatasetInfo(CATEGORIES, ("train",), (), {}))
     encoded = writer.encode(SAMPLES[1])
-    assert encoded.row["dropped"] == 1
+    assert encoded.left_out["ignored instances"] == 1
     assert encoded.row["labels"] == 3
 
 
@@ -148,3 +149,30 @@ def test_box_text_and_back_stays_within_a_thousandth_of_a_pixel(size: tuple[int,
 def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         YoloWriter(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"task": "detect"}, {"ignored instances": 1, "masks": 3, "keypoints": 2}),
+        ({"task": "detect", "ignored": "keep"}, {"ignored instances": 0, "masks": 4, "keypoints": 2}),
+        ({"task": "segment", "ignored": "keep"}, {"ignored instances": 0, "masks": 0, "keypoints": 2}),
+    ],
+)
+def test_what_a_task_does_not_hold_is_counted(settings: Any, expected: dict[str, int]) -> None:
+    writer = YoloWriter(**settings)
+    writer.open(DatasetInfo(CATEGORIES, ("train",), (), {}))
+    left = writer.encode(SAMPLES[1]).left_out
+    others = {"keypoints off the canvas": 0, "object poses": 1, "cameras": 1, "label passes": 5}
+    assert left == expected | others
+    assert YoloWriter(passes=["semantic"]).passes_left_out(SAMPLES[1]) == 4
+
+
+def test_keypoints_off_the_canvas_are_counted() -> None:
+    made = boxes_only(SAMPLES[1])
+    person = next(i for i in made.labels.instances if i.class_id == 2)
+    person = replace(person, class_id=1, keypoints=((-3.0, 5.0, 2), (0.0, 0.0, 0), (4.0, 4.0, 2)))
+    made = replace(made, labels=replace(made.labels, categories=CATEGORIES[1:2], instances=(person,)))
+    for writer in (YoloWriter(task="pose"), CocoWriter()):
+        writer.open(DatasetInfo(CATEGORIES[1:2], ("train",), (), {}))
+        assert writer.encode(made).left_out["keypoints off the canvas"] == 1

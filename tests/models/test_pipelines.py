@@ -11,7 +11,8 @@ import torch
 
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.models import noise
-from synthaug.models.pipelines import FiniteWatch, Img2ImgModel, Output, Request, open_img2img, pad_reflect
+from synthaug.models.finite import FiniteWatch
+from synthaug.models.pipelines import Img2ImgModel, Output, Request, open_img2img, pad_reflect
 from synthaug.models.snapshot import Snapshot
 from synthaug.models.table import PIPELINES
 from tests.models.families import build_flux, build_sd3, build_sdxl
@@ -121,8 +122,8 @@ def test_c6_every_size_from_1_to_130(model: Img2ImgModel) -> None:
 
 def test_c6_a_model_that_changes_the_size_is_refused(tiny_sd: Path) -> None:
     model = open_img2img(tiny_sd, device="cpu", dtype="float32")
-    watched = model._pipe.image_processor.postprocess
-    model._pipe.image_processor.postprocess = lambda image, **k: watched(image, **k)[..., :-8]
+    decode = model._pipe.vae.decode
+    model._pipe.vae.decode = lambda latents, **k: (decode(latents, **k)[0][..., :-8],)
     with pytest.raises(SynthaugError, match="labels would not fit"):
         model(pictures(1), [request(1)], **STEPS)
 

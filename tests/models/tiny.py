@@ -66,6 +66,22 @@ def build_tiny_sd(
     return path
 
 
+def build_tiny_controlnet(path: Path, sd: Path, *, seed: int = 3) -> Path:
+    """Saves a ControlNet of the tiny pipeline in `sd` whose zero convolutions are filled, so that it has an effect."""
+    import torch
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    unet: Any = UNet2DConditionModel.from_pretrained(sd / "unet")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        net: Any = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
+        for block in (*net.controlnet_down_blocks, net.controlnet_mid_block, net.controlnet_cond_embedding.conv_out):
+            torch.nn.init.normal_(block.weight, std=0.2)
+    net.eval().save_pretrained(path, safe_serialization=True)
+    return path
+
+
 def _safety() -> tuple[Any, Any]:
     """A safety checker that lets everything pass, and its preprocessor."""
     import torch

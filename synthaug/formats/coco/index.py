@@ -17,10 +17,11 @@ from synthaug.formats.facts import Json, stored_id
 from synthaug.formats.inputs import InputRoot, check_path
 from synthaug.formats.naming import (
     IMAGE_FOLDERS,
-    IMAGE_SUFFIXES,
+    PICTURE_SUFFIXES,
     SPLITS,
     Dangling,
     canonical_split,
+    is_read,
     sample_id,
     stem_of,
 )  # fmt: skip
@@ -149,7 +150,7 @@ def rows_of(
     """
     troubles = Troubles()
     images = _images_by_id(content["images"], troubles)
-    listed = root.listing(folder, suffixes=IMAGE_SUFFIXES) if root.is_folder(folder) else []
+    listed = root.listing(folder, suffixes=PICTURE_SUFFIXES) if root.is_folder(folder) else []
     files = _join(images, listed, folder, join, troubles)
     by_image = _annotations(content["annotations"], images, files, troubles)
     counts = {kind: len(offenders) for kind, offenders in troubles.found.items()}
@@ -231,7 +232,7 @@ def _join(
     start = f"{folder}/" if folder else ""
     by_name = {path[len(start) :]: path for path in listed}
     by_tail: dict[str, list[str]] = defaultdict(list)
-    for path in listed if join == "suffix" else ():
+    for path in filter(is_read, listed) if join == "suffix" else ():
         words = stem_of(path.rpartition("/")[2]).split("_")
         for k in range(len(words)):
             by_tail["_".join(words[k:])].append(path)

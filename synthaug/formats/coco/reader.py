@@ -13,7 +13,7 @@ from synthaug.contracts import Description
 from synthaug.errors import InputError, Rejected
 from synthaug.formats import classes, facts, naming, passes, pictures, strays
 from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
-from synthaug.formats.coco import index
+from synthaug.formats.coco import companion, index
 from synthaug.formats.coco.annotation import attributes_of, corners, keypoints_of, mask_of
 from synthaug.formats.facts import Json
 from synthaug.formats.reading import LooseReader
@@ -40,7 +40,8 @@ class CocoReader(LooseReader):
 
     `iscrowd` becomes the ignore flag. A mask is kept run by run as each instance's own; its box is the
     tight box of the mask, and a source box that is another one (an amodal box) is kept in the
-    attribute `coco_bbox`. Source ids are kept in `coco_id` and `coco_category_id`.
+    attribute `coco_bbox`. Source ids are kept in `coco_id` and `coco_category_id`. Keypoints of
+    `person_keypoints_*.json` beside `instances_*.json` are put to the annotations of the same ids.
 
     Args:
         root: Folder of the dataset.
@@ -141,11 +142,16 @@ class CocoReader(LooseReader):
     @cached_property
     def _table(self) -> _Table:
         documents = index.find_documents(self.source, self.labels, self.split)
+        keypoints = companion.beside(self.source, documents, self.labels)
+        read = (*(document.path for document in documents), *keypoints.values())
         rows: dict[str, index.Row] = {}
-        counts: Counter[str] = Counter()
+        counts: Counter[str] = Counter(companion.unread(self.source, documents, self.labels, read))
         declared: dict[str, Json] = {}
         for document in documents:
             content = index.load(self.source, document.path)
+            if document.path in keypoints:
+                path = keypoints[document.path]
+                counts.update(companion.add_keypoints(self.source, path, content, document.path, self.dangling))
             _declare(content["categories"], declared, document.path)
             names = [row["file_name"] for row in content["images"] if isinstance(row.get("file_name"), str)]
             folder = index.find_images(self.source, self.images, document, names)
@@ -173,7 +179,7 @@ class CocoReader(LooseReader):
         counts["images"] = len(rows)
         counts["images without labels"] = len(rows) - labelled
         counts["labels of unknown categories"] = sum(strangers.values())
-        return _Table(categories, class_ids, rows, counts, tuple(document.path for document in documents))
+        return _Table(categories, class_ids, rows, counts, read)
 
     def _classes(self, declared: Mapping[str, Json]) -> tuple[tuple[Category, ...], dict[str, int]]:
         """Classes, and class id by category id as text."""
@@ -239,7 +245,8 @@ def _declare(rows: Sequence[Json], declared: dict[str, Json], path: str) -> None
         if key in declared and declared[key]["name"] != row["name"]:
             raise InputError(f"{path}: category {key} is '{row['name']}' here and '{declared[key]['name']}' elsewhere")
         seen.add(key)
-        declared.setdefault(key, row)
+        if key not in declared or (row.get("keypoints") and not declared[key].get("keypoints")):
+            declared[key] = row
 
 
 def _category(name: str, row: Json) -> Category:

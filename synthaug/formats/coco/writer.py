@@ -25,7 +25,7 @@ from synthaug.formats import facts, naming, strictjson
 from synthaug.formats.coco.painting import paint
 from synthaug.formats.coco.reader import HALF_PIXEL
 from synthaug.formats.facts import Json
-from synthaug.formats.loose import DepthFormat, ImageFormat, LooseWriter
+from synthaug.formats.loose import DepthFormat, ImageFormat, LooseWriter, outside
 from synthaug.formats.shapes import mask_iou, outlines
 from synthaug.labels import Category, Instance, Labels
 from synthaug.sample import Sample
@@ -82,7 +82,9 @@ class CocoWriter(LooseWriter):
         found = _masks(labels)
         annotations = [self._annotation(instance, labels, found.get(instance.id)) for instance in labels.instances]
         row = {"split": sample.split, "image": image, "annotations": annotations}
-        return Encoded(sample.id, (picture, *sidecars), row=row)
+        off_canvas = sum(outside(instance.keypoints, labels.size) for instance in labels.instances)
+        left_out = {"keypoints off the canvas": off_canvas, "label passes": self.passes_left_out(sample)}
+        return Encoded(sample.id, (picture, *sidecars), row=row, left_out=left_out)
 
     def finalise(self, fragments: Iterable[Fragment]) -> Sequence[File]:
         documents = {split: self._document() for split in self.dataset.splits}

@@ -22,6 +22,7 @@ Unknown = Literal["reject", "background", "ignore"]
 BACKGROUND = "background"
 IGNORE = "ignore"
 """Names in a table of colours or ids that are no classes."""
+_NOTHING = (("0", "0: background"), ("#000000", "background: [0, 0, 0]"))
 
 _OPENGL = np.array([1.0, -1.0, -1.0])
 
@@ -196,7 +197,8 @@ def _resolve(
         f"{word} ({count} px)" for word, count in frequent[:5]
     )
     if rule.unknown == "reject" and strays.count:
-        raise Rejected("label", f"{first}; name them, raise tolerance, or choose unknown=ignore or unknown=background")
+        way = next((f"add '{entry}' if that is what it means, " for key, entry in _NOTHING if key in strays.values), "")
+        raise Rejected("label", f"{first}; {way}name them, raise tolerance, or choose unknown=ignore or background")
     if strays.count > rule.max_unknown * unknown.size:
         raise Rejected(
             "unknown_classes",

@@ -17,7 +17,7 @@ from synthaug.errors import ConfigError, InputError, Rejected, first_of
 from synthaug.formats import classes, naming, pictures, strays, strictjson
 from synthaug.formats.folder import declare, native, views
 from synthaug.formats.folder.instances import components, listed
-from synthaug.formats.reading import LooseReader
+from synthaug.formats.reading import LooseReader, twins_among
 from synthaug.labels import Category, Instance, Labels
 from synthaug.sample import Sample, Step
 
@@ -142,7 +142,7 @@ class FolderReader(LooseReader):
         size, space = self.canvas(pair.image, None)
         extra = [self._side_file(template, pair) for template in (self.view.path, self.instance_classes) if template]
         files = (pair.image, *self._files(pair).values(), *extra)
-        return Description(sample_id, size, self._brought, files, split=pair.part.split, space=space)
+        return Description(sample_id, size, self._brought, files, split=pair.split, space=space)
 
     def read(self, sample_id: str) -> Sample:
         if self.native is not None:
@@ -158,14 +158,15 @@ class FolderReader(LooseReader):
         found = self._instances(pair, arrays)
         labels = Labels(picture.size, self.categories(), found, arrays, camera)
         labels.check()
-        return Sample(sample_id, picture, labels, picture, split=pair.part.split, trail=trail)
+        return Sample(sample_id, picture, labels, picture, split=pair.split, trail=trail)
 
     def notes(self) -> Mapping[str, int]:
         if self.native is not None:
             return {"images": len(self.native.ids)}
         unlabelled = 0 if self.rules else len(self.pairs)
         lacking = {"images without a pass": self._complete[1]}
-        return {"images": len(self.pairs), **lacking, "images without labels": unlabelled}
+        counts = {"images": len(self.pairs), **lacking, "images without labels": unlabelled}
+        return {**counts, **twins_among(self.pairs)}
 
     @cached_property
     def pairs(self) -> Mapping[str, naming.Pair]:

@@ -49,8 +49,9 @@ class FolderWriter(LooseWriter):
         sidecars, paths = self.sidecars(sample)
         record = records.record_to(sample, files[0].name, files[1].name if len(files) > 1 else "", paths)
         records.verify_record(record, sample)
-        name = f"{native.RECORDS}/{sample.id}.json"
-        return Encoded(sample.id, (*files, *sidecars, File(name, record)), row={"split": sample.split})
+        files += [*sidecars, File(f"{native.RECORDS}/{sample.id}.json", record)]
+        left_out = {"label passes": self.passes_left_out(sample)}
+        return Encoded(sample.id, tuple(files), row={"split": sample.split}, left_out=left_out)
 
     def finalise(self, fragments: Iterable[Fragment]) -> Sequence[File]:
         return (File(native.DATASET, native.dataset_to(self.dataset)),)

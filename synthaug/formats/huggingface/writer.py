@@ -17,7 +17,8 @@ from typing import Any
 from synthaug.contracts import Encoded, File, Fragment
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.formats import packed
-from synthaug.formats.containers import declaration, stem_of
+from synthaug.formats.containers import stem_of
+from synthaug.formats.declaration import declaration
 from synthaug.formats.facts import Json
 from synthaug.formats.huggingface import card, planes
 from synthaug.formats.huggingface.features import MARKER, PLANES, VERSION, Columns, columns
@@ -77,7 +78,8 @@ class HuggingfaceWriter(LooseWriter):
         for name in PLANES:
             if name in narrowed.labels.passes:
                 members[f"{name}.npy"] = planes.encode(narrowed.labels.passes[name])
-        return Encoded(sample.id, (), members, {**done.row, "split": sample.split, "left_out": left_out})
+        row = {**done.row, "split": sample.split, "left_out": left_out}
+        return Encoded(sample.id, (), members, row, {"label passes": len(left_out)} if left_out else {})
 
     def add(self, encoded: Encoded) -> None:
         self._shard.append(encoded)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +13,8 @@ from typing import Any, cast
 from synthaug.errors import InputError, Rejected, SecurityError, first_of, printable
 from synthaug.formats import habits, naming, pictures, strictjson
 from synthaug.formats.classes import Unknown
-from synthaug.formats.containers import ContainerReader, Place, checked_id, own_categories, split_of
+from synthaug.formats.containers import ContainerReader, Place, split_of
+from synthaug.formats.declaration import checked_id, own_categories
 from synthaug.formats.facts import Json
 from synthaug.formats.paths import source_id
 from synthaug.formats.spans import Stamp
@@ -23,6 +26,8 @@ PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "dill", "jobli
 """Suffixes under which other tools run code. They are not read here, and not let through either."""
 _PICTURES = ("png", "jpg", "jpeg", "webp", "tif", "tiff")
 _HEADS = ("image", "rgb", "img", "color", "colour")
+_LOOKED_AT = 100
+"""Samples whose keys are named where no labels were found."""
 _META = re.compile(r"__[^/]*__(?:/|$)")
 
 
@@ -37,9 +42,9 @@ class Archive:
 class WebdatasetReader(ContainerReader):
     """Reads tar shards. Members of one key belong together wherever they stand in their archive.
 
-    What `write=webdataset` made is read back exactly, by its `dataset.json`. Foreign archives bring pictures,
-    and boxes or masks from `objects` in their `json` (see `formats.habits`). Refused are links, devices, names
-    that climb out, pickles, duplicates, and packed archives (unpack a `.tar.gz` first).
+    What `write=webdataset` made is read back exactly, by its `dataset.json`. Foreign archives bring pictures, and
+    boxes or masks from their `json`: from its key `objects`, else from its top (see `formats.habits`). Refused are
+    links, devices, names that climb out, pickles, duplicates, and packed archives (unpack a `.tar.gz` first).
 
     Args:
         root: Folder of the dataset; every `.tar` file below it is read.
@@ -47,10 +52,13 @@ class WebdatasetReader(ContainerReader):
         dangling: `refuse` foreign keys without a picture, or `ignore` and count them.
         names: Text file or data.yaml that fixes the classes of foreign archives; numbers count in it from 0.
         split: Read only this split; None reads all. It is what the file's name says before its number.
-        boxes: What the four numbers of a foreign box are: `xywh` or `xyxy`, in pixels.
+        objects: Key of the objects in the `json` of foreign archives.
+        boxes: What the four numbers of a foreign box are: `xywh` or `xyxy`, in pixels. None takes `xywh` where they
+            stand in `bbox` or `bboxes`, and refuses the dataset where they stand in `boxes`.
         classes: Class name by source name or number, for foreign archives: renames and merges.
         unknown: `refuse` labels that the names file does not know, or `ignore` and count them.
         clip: Cut boxes at the canvas that leave it by more than a pixel; they are rejected otherwise.
+        unlabelled: Accept a foreign dataset in which no image has labels that are understood; it is refused otherwise.
         alpha: What to do with transparency: see `formats.pictures.decode`.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
     """
@@ -63,16 +71,18 @@ class WebdatasetReader(ContainerReader):
         dangling: naming.Dangling = "refuse",
         names: str | None = None,
         split: str | None = None,
-        boxes: habits.Boxes = "xywh",
+        objects: str = "objects",
+        boxes: habits.Boxes | None = None,
         classes: Mapping[str | int, str] | None = None,
         unknown: Unknown = "refuse",
         clip: bool = False,
+        unlabelled: bool = False,
         alpha: pictures.Alpha = "composite",
         background: tuple[int, int, int] = (0, 0, 0),
     ) -> None:
         super().__init__(
-            root=root, names=names, split=split, boxes=boxes, classes=classes, unknown=unknown, clip=clip, alpha=alpha,
-            background=background,
+            root=root, names=names, split=split, objects=objects, boxes=boxes, classes=classes, unknown=unknown,
+            clip=clip, unlabelled=unlabelled, alpha=alpha, background=background,
         )  # fmt: skip
         naming.one_of("dangling", dangling, ("refuse", "ignore"))
         self.image = image
@@ -111,6 +121,24 @@ class WebdatasetReader(ContainerReader):
         return self._found[0]
 
     def row(self, sample_id: str) -> Json:
+        document = self._document(sample_id)
+        if self.declared is not None or not document:
+            return document
+        return document | {"objects": habits.objects_in(document, self.objects)}
+
+    def found(self) -> str:
+        members = Counter(field for place in self.places.values() for field in place.fields)
+        told = f"members are {', '.join(f'.{name} ({count})' for name, count in members.most_common(20))}"
+        if "json" not in members:
+            return printable(f"there is no member .json, {told}")
+        keys: dict[str, None] = {}
+        for sample_id in [name for name, place in self.places.items() if "json" in place.fields][:_LOOKED_AT]:
+            with contextlib.suppress(Rejected):  # told by the survey of the same rows
+                keys |= dict.fromkeys(self._document(sample_id))
+        return printable(f"no .json has objects under '{self.objects}', its keys are {', '.join(keys)[:300]}; {told}")
+
+    def _document(self, sample_id: str) -> Json:
+        """The `json` of a sample, empty where it has none."""
         place = self.place(sample_id)
         if "json" not in place.fields:
             return {}
@@ -118,7 +146,7 @@ class WebdatasetReader(ContainerReader):
             parsed: Any = strictjson.loads(self.member(sample_id, "json"), f"{place.file}, {sample_id}.json")
         except InputError as error:
             raise Rejected("label", str(error)) from error
-        return cast(Json, parsed) if isinstance(parsed, dict) else {"objects": parsed}
+        return cast(Json, parsed) if isinstance(parsed, dict) else {self.objects: parsed}
 
     def member(self, sample_id: str, field: str) -> bytes:
         place = self.place(sample_id)

@@ -18,7 +18,8 @@ from typing import Any
 from synthaug.contracts import Encoded, File, Fragment
 from synthaug.errors import SynthaugError
 from synthaug.formats import packed, strictjson
-from synthaug.formats.containers import declaration, stem_of
+from synthaug.formats.containers import stem_of
+from synthaug.formats.declaration import declaration
 from synthaug.formats.facts import Json
 from synthaug.formats.loose import DepthFormat, ImageFormat, LooseWriter
 from synthaug.formats.webdataset import tar

@@ -9,17 +9,14 @@ from typing import Any, ClassVar, Literal
 
 from synthaug import rle
 from synthaug.contracts import Description
-from synthaug.errors import ConfigError, InputError, Rejected, SecurityError
-from synthaug.formats import classes, facts, naming, pictures, strays
+from synthaug.errors import ConfigError, InputError, Rejected
+from synthaug.formats import classes, facts, lists, naming, pictures, strays
 from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
 from synthaug.formats.reading import LooseReader
 from synthaug.formats.yolo import rows
+from synthaug.formats.yolo.declared import Declared, Layout
 from synthaug.labels import Category, Instance, Labels, Size
 from synthaug.sample import Sample
-
-_SPLITS = ("train", "val", "test")
-_NO_SPLITS = frozenset({"path", "names", "nc", "download", "kpt_shape", "flip_idx", "kpt_names", "channels"})
-"""Keys of a data.yaml that name no folder of pictures; other keys do, where there is such a folder."""
 
 
 class YoloReader(LooseReader):
@@ -30,7 +27,8 @@ class YoloReader(LooseReader):
     Args:
         root: Folder of the dataset.
         images: Folder of the images below the root, `{split}` in it standing for the split's folder; None
-            follows data.yaml, then the usual names.
+            follows data.yaml, its folders or its lists of images (images on no list are left out and counted), then
+            the usual names.
         labels: Folder of the text files, likewise; None takes the images' folder with `labels` for `images`.
         names: data.yaml or a text file with one class a line; None looks for the usual names.
         split: Read only this split.
@@ -41,7 +39,7 @@ class YoloReader(LooseReader):
         classes: Class name by source name; renames and merges.
         unknown: `refuse` class numbers beyond the names, or `ignore` and count their lines.
         clip: Cut what leaves the canvas by more than a pixel; such samples are rejected otherwise.
-        dangling: `refuse` label files without an image, or `ignore` them.
+        dangling: `refuse` label files and listed names without an image, or `ignore` them.
         unlabelled: Accept a dataset in which no image has a label file; it is refused otherwise.
         alpha: What to do with transparency: see `formats.pictures.decode`.
         background: sRGB colour 0..255 behind transparent pixels under `composite`.
@@ -110,7 +108,8 @@ class YoloReader(LooseReader):
         return {**super().notes(), "labels of unknown categories": sum(self._strangers.values())}
 
     def files(self) -> tuple[str, ...]:
-        return tuple(path for path in (self._yaml_path, self._names_path) if path)
+        told = (one.path for one in self.lists if one.path.endswith(".txt"))
+        return tuple(dict.fromkeys(path for path in (self._yaml_path, self._names_path, *told) if path))
 
     def describe(self, sample_id: str) -> Description:
         pair = self.pair(sample_id)
@@ -118,7 +117,7 @@ class YoloReader(LooseReader):
         size, space = self.canvas(pair.image, None)
         return Description(
             sample_id, size, self.extra_passes(),
-            (pair.image,) if pair.label is None else (pair.image, pair.label), split=pair.part.split,
+            (pair.image,) if pair.label is None else (pair.image, pair.label), split=pair.split,
             space=space, classes=tuple(sorted({self._numbering[1][str(line.index)] for line in lines})),
         )  # fmt: skip
 
@@ -132,7 +131,7 @@ class YoloReader(LooseReader):
         labels = Labels(size, self.categories(), instances, arrays)
         labels.check()
         trail = strays.of_labels(type(self).__name__, lost)
-        return Sample(sample_id, picture, labels, picture, split=pair.part.split, trail=trail)
+        return Sample(sample_id, picture, labels, picture, split=pair.split, trail=trail)
 
     @cached_property
     def _strangers(self) -> Mapping[str, int]:
@@ -143,8 +142,21 @@ class YoloReader(LooseReader):
 
     @cached_property
     def parts(self) -> tuple[naming.Part, ...]:
-        told = () if self.images is not None else tuple(self._yaml_parts())
+        if self._declared.lists:
+            return self._declared.parts
+        wanted = None if self.split is None else naming.canonical_split(self.split)
+        told = tuple(part for part in self._declared.parts if wanted in (None, part.split))
         return told or super().parts
+
+    @cached_property
+    def lists(self) -> tuple[lists.Listed, ...]:
+        return self._declared.lists
+
+    @cached_property
+    def _declared(self) -> Declared:
+        if self.images is not None or not self._yaml:
+            return Declared()
+        return Layout(self.source, self._yaml, self.labels, self.dangling).declared()
 
     @cached_property
     def _names_path(self) -> str | None:
@@ -182,44 +194,6 @@ class YoloReader(LooseReader):
 
     def _renamed(self, names: Sequence[str]) -> dict[str, str]:
         return {str(place): self.classes.get(name, name) for place, name in enumerate(names)}
-
-    def _yaml_parts(self) -> list[naming.Part]:
-        """The folders that data.yaml names, where all of them lie below the root."""
-        base = str(self._yaml.get("path") or "")
-        found: dict[str, str] = {}
-        for key in (*_SPLITS, *(str(key) for key in self._yaml if key not in (*_SPLITS, *_NO_SPLITS))):
-            told: Any = self._yaml.get(key) or []
-            entries: list[Any] = told if isinstance(told, list) else [told]
-            for entry in entries:
-                folder = self._folder(str(entry), base) if key in _SPLITS or isinstance(entry, str) else None
-                if folder is None and key in _SPLITS:
-                    return []
-                # `val: images/train` is how a set without a second split is spelt: the pictures are read once.
-                if folder is not None:
-                    found.setdefault(folder, key)
-        parts: list[naming.Part] = []
-        for folder, key in found.items():
-            words = folder.split("/")
-            prefix = next((word for word in words if word.lower() in naming.SPLITS), key if len(found) > 1 else "")
-            parts.append(naming.Part(key, prefix, folder, self._labels_of(words, prefix)))
-        return [p for p in parts if self.split is None or naming.canonical_split(self.split) == p.split]
-
-    def _folder(self, entry: str, base: str) -> str | None:
-        for candidate in (f"{base}/{entry}".lstrip("/"), entry):
-            plain = "/".join(part for part in candidate.split("/") if part not in ("", ".", ".."))
-            try:
-                if plain and self.source.is_folder(plain):
-                    return plain
-            except SecurityError:
-                continue
-        return None
-
-    def _labels_of(self, words: Sequence[str], prefix: str) -> str:
-        if self.labels is not None:
-            return self.labels.strip("/").replace("{split}", prefix)
-        places = [place for place, word in enumerate(words) if word == "images"]
-        beside = "/".join([*words[: places[-1]], "labels", *words[places[-1] + 1 :]]) if places else "/".join(words)
-        return beside if self.source.is_folder(beside) else "/".join(words)
 
     def _readable(self, pair: naming.Pair) -> list[rows.Line]:
         """Lines of a file, none where it is broken: `describe` will say so for that sample alone."""

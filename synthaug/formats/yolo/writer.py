@@ -12,7 +12,7 @@ from synthaug import rle
 from synthaug.contracts import DatasetInfo, Encoded, File, Fragment
 from synthaug.errors import ConfigError, Rejected
 from synthaug.formats import naming
-from synthaug.formats.loose import ImageFormat, LooseWriter
+from synthaug.formats.loose import ImageFormat, LooseWriter, outside
 from synthaug.formats.paths import IMAGES, KEPT_APART
 from synthaug.formats.shapes import join, mask_iou, outlines
 from synthaug.formats.yolo import rows
@@ -21,7 +21,7 @@ from synthaug.sample import Sample
 
 
 class YoloWriter(LooseWriter):
-    """Writes what ultralytics reads. Background images get an empty file.
+    """Writes what ultralytics reads. Background images get an empty file. What a task cannot say is counted.
 
     Class numbers count from 0 in the order of the dataset's classes. A mask of several parts, or with
     holes, becomes one polygon with seams; its loss is measured. Poses are written with three numbers a
@@ -94,10 +94,24 @@ class YoloWriter(LooseWriter):
         self._verify(data, kept, size)
         files = (picture, File(f"labels/{sample.split}/{stem}.txt", data), *self.sidecars(sample)[0])
         row = {
-            "split": sample.split, "image": picture.name, "labels": len(kept),
-            "dropped": len(sample.labels.instances) - len(kept), "worst_loss": max(losses, default=0.0),
+            "split": sample.split, "image": picture.name, "labels": len(kept), "worst_loss": max(losses, default=0.0),
         }  # fmt: skip
-        return Encoded(sample.id, files, row=row)
+        return Encoded(sample.id, files, row=row, left_out=self._left_out(sample, kept))
+
+    def _left_out(self, sample: Sample, kept: Sequence[Instance]) -> dict[str, int]:
+        """What the sample says and a line of this task cannot."""
+        labels = sample.labels
+        in_pass = "instance" in labels.passes
+        posed = self.task == "pose"
+        return {
+            "ignored instances": len(labels.instances) - len(kept),
+            "masks": 0 if self.task == "segment" else sum(in_pass or i.mask is not None for i in kept),
+            "keypoints": 0 if posed else sum(bool(state) for i in kept for _, _, state in i.keypoints),
+            "keypoints off the canvas": sum(outside(i.keypoints, labels.size) for i in kept) if posed else 0,
+            "object poses": sum(i.pose is not None for i in kept),
+            "cameras": int(labels.camera is not None),
+            "label passes": self.passes_left_out(sample),
+        }
 
     def finalise(self, fragments: Iterable[Fragment]) -> Sequence[File]:
         for _ in fragments:

@@ -1,0 +1,276 @@
+"""A refiner's folder: a diffusers UNet2DModel, its scheduler, and the few numbers that belong to it.
+
+    refiner.json                                   what the network was trained for; SHA-256 of its weights
+    unet/config.json                               UNet2DModel
+    unet/diffusion_pytorch_model.safetensors
+    scheduler/scheduler_config.json                FlowMatchEulerDiscreteScheduler
+    README.md                                      the model card
+
+Only these files are read, by these names, and the classes they may name are these two.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from synthaug import seeds
+from synthaug.errors import ConfigError, InputError, SecurityError, printable
+from synthaug.models import guards, rectified
+from synthaug.models.pipelines import Output
+from synthaug.models.plain import check_fields, check_safetensors, read_json
+
+WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
+CONFIG = "unet/config.json"
+SCHEDULER = "scheduler/scheduler_config.json"
+FACTS = "refiner.json"
+_FORMAT = 1
+_GRAIN = 0xA5A5_5A5A
+"""Sets the stream of the guard's grain apart from that of the flow, under one seed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What `refiner.json` says.
+
+    Attributes:
+        channels, layers: As `rectified.Shape`.
+        spread: Expected size of the difference between a photo and its simplified picture.
+        grain: Standard deviations of luma detail on flat surfaces of the photos, in [0, 1] units: quantiles at
+            even steps from the smoothest tile to the roughest.
+        weights: SHA-256 of the weights file.
+        format: Version of this layout.
+    """
+
+    channels: tuple[int, ...]
+    layers: int
+    spread: rectified.Spread
+    grain: tuple[float, ...]
+    weights: str
+    format: int = _FORMAT
+
+    @property
+    def shape(self) -> rectified.Shape:
+        """The network's size."""
+        return rectified.Shape(self.channels, self.layers)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all of these numbers, the weights' own included."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def to_files(unet: Any, facts: Facts) -> dict[str, bytes]:
+    """The folder's files by name, without the card; weights in half precision.
+
+    Args:
+        unet: From `rectified.network`, or its state dict's owner; only read.
+        facts: Its numbers; `weights` is filled in here.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in unet.state_dict().items()}
+    weights = save(tensors, metadata={"format": "pt"})
+    rows = asdict(facts) | {"weights": hashlib.sha256(weights).hexdigest()}
+    config = {key: value for key, value in dict(unet.config).items() if not key.startswith("_")}
+    config = {"_class_name": "UNet2DModel", **config}
+    scheduler = {
+        "_class_name": "FlowMatchEulerDiscreteScheduler",
+        "num_train_timesteps": rectified.TRAIN_STEPS,
+        "shift": 1.0,
+    }
+    return {WEIGHTS: weights, CONFIG: _json(config), SCHEDULER: _json(scheduler), FACTS: _json(rows)}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True).encode() + b"\n"
+
+
+def read_facts(path: str | Path) -> Facts:
+    """Checks a folder without loading it. Hashes the weights, about 10 ms.
+
+    Raises:
+        ConfigError: No refiner there.
+        InputError: A file is missing, truncated, or not what `refiner.json` says.
+        SecurityError: A file is not what its name says, or asks for other classes.
+    """
+    root = Path(path)
+    if not (root / FACTS).is_file():
+        raise ConfigError(
+            f"model={printable(str(path))}: no {FACTS} in it; expected a folder that `synthaug train refiner` wrote"
+        )
+    for name, cls in ((CONFIG, "UNet2DModel"), (SCHEDULER, "FlowMatchEulerDiscreteScheduler")):
+        _check_config(root, name, cls)
+    facts = _facts(read_json(root / FACTS, FACTS))
+    if not (root / WEIGHTS).is_file():
+        raise InputError(f"model={printable(str(path))}: {WEIGHTS} is missing; copy the whole folder")
+    check_safetensors(root / WEIGHTS, WEIGHTS)
+    found = hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest()
+    if found != facts.weights:
+        raise InputError(
+            f"{WEIGHTS} has SHA-256 {found}, {FACTS} says {printable(facts.weights)}; copy the folder again"
+        )
+    return facts
+
+
+def _check_config(root: Path, name: str, cls: str) -> None:
+    if not (root / name).is_file():
+        raise InputError(f"model={printable(str(root))}: {name} is missing; copy the whole folder")
+    config = read_json(root / name, name)
+    check_fields(config, name)
+    said = cast("dict[str, Any]", config).get("_class_name") if isinstance(config, dict) else None
+    if said != cls:
+        raise SecurityError(f"{name} asks for the class '{printable(str(said))}', expected {cls}")
+
+
+def _facts(value: object) -> Facts:
+    rows = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    try:
+        facts = Facts(
+            channels=tuple(int(c) for c in rows["channels"]),
+            layers=int(rows["layers"]),
+            spread=rectified.Spread(
+                tuple(float(knot) for knot in rows["spread"]["knots"]),
+                tuple(tuple(float(level) for level in row) for row in rows["spread"]["levels"]),
+            ),
+            grain=tuple(float(level) for level in rows["grain"]),
+            weights=str(rows["weights"]),
+            format=int(rows["format"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{FACTS}: not what `synthaug train refiner` writes ({error!r})") from error
+    if facts.format != _FORMAT:
+        raise InputError(f"{FACTS}: format {facts.format}, this version reads {_FORMAT}")
+    _check_numbers(facts)
+    return facts
+
+
+def _check_numbers(facts: Facts) -> None:
+    knots, levels = facts.spread.knots, facts.spread.levels
+    numbers = (*knots, *facts.grain, *(level for row in levels for level in row))
+    fits = len(knots) >= 2 and len(levels) == 3 and all(len(row) == len(knots) for row in levels)
+    rising = all(0 < a < b for a, b in pairwise(knots))
+    if not (facts.grain and fits and rising and all(math.isfinite(n) and 0 <= n <= 1 for n in numbers)):
+        raise InputError(f"{FACTS}: spread and grain do not hold the numbers that training writes; copy it again")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked of one picture.
+
+    Attributes:
+        seed: 63 bits, behind all noise of this picture.
+        strength: In (0, 1]; share of the way to noise that the flow starts from.
+        grain: In [0, 1]: quantile of the photos' grain that flat surfaces get.
+    """
+
+    seed: int
+    strength: float
+    grain: float
+
+
+class Refiner:
+    """A loaded refiner. Each picture depends on its own wish alone.
+
+    On a CPU pictures go through one at a time, so that not even the last bit depends on the batch.
+
+    Args:
+        unet: The network, in the precision it computes in.
+        facts: Its numbers.
+    """
+
+    def __init__(self, unet: Any, facts: Facts) -> None:
+        self._unet = unet
+        self.facts = facts
+
+    def __call__(
+        self, images: torch.Tensor, wishes: Sequence[Wish], *, steps: int, colour: float = 1.0, smooth: float = 1.0
+    ) -> Output:
+        """Refines a micro-batch; a pass for each distinct strength.
+
+        Args:
+            images: [B, 3, H, W] float32 sRGB in [0, 1], any size.
+            wishes: One per picture.
+            steps: Calls of the network.
+            colour: 0 to 1, see `guards.keep_colour`.
+            smooth: 0 to 1, see `guards.match_grain`.
+
+        Returns:
+            Pictures of the same size; NaN where a value was not finite, with the reason `nonfinite`.
+        """
+        result = torch.empty_like(images, dtype=torch.float32)
+        rows = list(range(len(wishes)))
+        groups = [[row] for row in rows] if images.device.type == "cpu" else _by_strength(wishes)
+        for group in groups:
+            chosen = [wishes[row] for row in group]
+            result[group] = self._refined(images[group].float(), chosen, steps, colour, smooth)
+        alive = torch.isfinite(result).flatten(1).all(1).tolist()
+        for row in rows:
+            if not alive[row]:
+                result[row] = torch.nan
+        return Output(result, tuple("" if fine else "nonfinite" for fine in alive))
+
+    def _refined(
+        self, images: torch.Tensor, wishes: Sequence[Wish], steps: int, colour: float, smooth: float
+    ) -> torch.Tensor:
+        added = rectified.sample(
+            self._unet,
+            images,
+            [wish.seed for wish in wishes],
+            spread=self.facts.spread,
+            strength=wishes[0].strength,
+            steps=steps,
+        )
+        refined = guards.keep_colour(images + added, images, colour)
+        if smooth:
+            size = tuple(images.shape[1:])
+            noise = torch.stack([torch.from_numpy(seeds.normal(wish.seed ^ _GRAIN, size)) for wish in wishes])
+            levels = [self._level(wish.grain) for wish in wishes]
+            refined = guards.match_grain(refined, images, levels, smooth, noise.to(images.device))
+        # An infinity must not pass for a plain white.
+        return torch.where(torch.isfinite(refined), refined.clamp(0, 1), torch.nan)
+
+    def _level(self, quantile: float) -> float:
+        grain = self.facts.grain
+        place = quantile * (len(grain) - 1)
+        low = min(int(place), len(grain) - 1)
+        return grain[low] + (place - low) * (grain[min(low + 1, len(grain) - 1)] - grain[low])
+
+
+def _by_strength(wishes: Sequence[Wish]) -> list[list[int]]:
+    strengths = sorted({wish.strength for wish in wishes})
+    return [[row for row, wish in enumerate(wishes) if wish.strength == strength] for strength in strengths]
+
+
+def open_refiner(path: str | Path, *, device: str, dtype: str) -> Refiner:
+    """Loads a folder that passed `read_facts`: offline, from safetensors alone.
+
+    Args:
+        path: The folder.
+        device: `cpu`, `cuda:0`, ...
+        dtype: `float32`, `bfloat16` or `float16`.
+
+    Raises:
+        ConfigError, InputError, SecurityError: As `read_facts`; `InputError` too for weights that do not fit.
+    """
+    from safetensors.torch import load
+
+    facts = read_facts(path)
+    unet = rectified.network(facts.shape)
+    tensors = load((Path(path) / WEIGHTS).read_bytes())
+    try:
+        unet.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise InputError(f"{WEIGHTS} does not fit the network that {FACTS} describes: {error}") from error
+    # Module.to itself: diffusers' own warns of mixed precision that this network has none of.
+    move: Any = torch.nn.Module.to
+    move(unet, device=device, dtype=getattr(torch, dtype), memory_format=torch.channels_last)
+    return Refiner(unet.eval().requires_grad_(False), facts)

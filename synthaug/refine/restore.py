@@ -1,0 +1,118 @@
+"""Gives a render what photos have and renders lack, by a network trained on unlabelled photos.
+
+The network was shown photos that had been simplified until they looked rendered, and learnt to give the photo
+back (`synthaug.train`). Its condition is the picture itself, pixel by pixel, so shapes stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from synthaug import seeds
+from synthaug.contracts import Appearance, Draw, Painted, Place
+from synthaug.errors import ConfigError, SynthaugError, nearest
+from synthaug.labels import Labels
+from synthaug.models.pipelines import DTYPES
+
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "weights" / "refiner"
+
+
+class Restore(Appearance):
+    """Adds the texture, grain and softness of real photos to a render, and keeps its shapes and colours.
+
+    Works from pure noise (strength 1) as well as from the picture noised part of the way. A 256x256 picture
+    takes about a second on two cores at the defaults; time grows with pixels and with `steps`.
+
+    Args:
+        model: Folder of a refiner; empty for the one that comes with synthaug.
+        strength: In (0, 1]; share of the way to noise that the flow starts from: 1 invents the most texture.
+        steps: Calls of the network, 1 to 1000; few are enough.
+        colour: 0 to 1; share of the input's coarse colours that is put back. 1: brightness cannot drift.
+        smooth: 0 to 1; how strictly flat surfaces (skies, walls) get the grain that flat surfaces have in photos.
+        grain: [low, high] within 0 to 1; range of quantiles of the photos' grain that each picture draws from.
+        strength_decay: In (0, 1]; each repair multiplies the strength by it.
+        dtype: `float32`, `bfloat16` or `float16`.
+    """
+
+    place: ClassVar[Place] = "device"
+    generative: ClassVar[bool] = True
+    operational: ClassVar[frozenset[str]] = frozenset({"model"})
+
+    def __init__(
+        self,
+        *,
+        model: str = "",
+        strength: float = 1.0,
+        steps: int = 8,
+        colour: float = 1.0,
+        smooth: float = 1.0,
+        grain: Sequence[float] = (0.15, 0.35),
+        strength_decay: float = 0.7,
+        dtype: str = "float32",
+    ) -> None:
+        if not 0 < strength <= 1:
+            raise ConfigError(f"strength={strength}: expected a share of the way to noise in (0, 1]")
+        if not 1 <= steps <= 1000:
+            raise ConfigError(f"steps={steps}: expected 1 to 1000")
+        for name, share in (("colour", colour), ("smooth", smooth)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{name}={share}: expected 0 to 1")
+        if len(grain) != 2 or not 0 <= grain[0] <= grain[1] <= 1:
+            raise ConfigError(f"grain={list(grain)}: expected [low, high] with 0 <= low <= high <= 1")
+        if not 0 < strength_decay <= 1:
+            raise ConfigError(f"strength_decay={strength_decay}: expected a factor in (0, 1]")
+        if dtype not in DTYPES:
+            raise ConfigError(f"dtype={dtype}: unknown.{nearest(dtype, DTYPES)}")
+        self.model = model
+        self.strength = strength
+        self.steps = steps
+        self.colour = colour
+        self.smooth = smooth
+        self.grain = (float(grain[0]), float(grain[1]))
+        self.strength_decay = strength_decay
+        self.dtype = dtype
+        self._loaded: Any = None
+
+    def _folder(self) -> Path:
+        folder = Path(self.model) if self.model else SHIPPED
+        if not self.model and not folder.is_dir():
+            raise ConfigError(
+                "model is empty, and this copy of synthaug comes without a refiner;"
+                " train one: synthaug train refiner data=PHOTOS out=DIR, then model=DIR/model"
+            )
+        return folder
+
+    def identity(self) -> Mapping[str, Any]:
+        """SHA-256 of the weights, and the numbers beside them."""
+        from synthaug.models.refiner import read_facts
+
+        return {"refiner": read_facts(self._folder()).digest}
+
+    def load(self, device: str) -> None:
+        """Opens the refiner on `device`. Raises as `open_refiner`."""
+        from synthaug.models.refiner import open_refiner
+
+        self._loaded = open_refiner(self._folder(), device=device, dtype=self.dtype)
+
+    def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
+        """The seed of all noise, the strength of this attempt, and how grainy a photo this is."""
+        low, high = self.grain
+        return {
+            "seed": seeds.fork(rng),
+            "strength": self.strength * self.strength_decay**attempt,
+            "grain": round(low + (high - low) * float(rng.random()), 6),
+        }
+
+    def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Painted:
+        """About `steps` x 0.15 s for 256x256 on one core in float32."""
+        from synthaug.models.refiner import Wish
+
+        if self._loaded is None:
+            raise SynthaugError("Restore.paint before load(device)")
+        wishes = [Wish(d["seed"], d["strength"], d["grain"]) for d in draws]
+        done = self._loaded(images, wishes, steps=self.steps, colour=self.colour, smooth=self.smooth)
+        return Painted(done.images, done.reasons)
