@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from synthaug.augment.geometric import Affine, Flip, Perspective  # noqa: E402
 from synthaug.augment.photometric import GaussianNoise  # noqa: E402
 from synthaug.augment.pointwise import BrightnessContrast, Gamma  # noqa: E402
 from synthaug.contracts import Draw, Geometry, Pointwise  # noqa: E402
-from synthaug.engine import appearance, bracket  # noqa: E402
+from synthaug.engine import appearance, motions  # noqa: E402
 from synthaug.engine.pipeline import Slot  # noqa: E402
 from synthaug.engine.plan import Entry  # noqa: E402
 from synthaug.labels import Labels  # noqa: E402
@@ -141,10 +140,7 @@ class Ours:
         self.photometry = tuple(Slot(f"tone{i}", stage) for i, stage in enumerate(self.curves))
         entry = Entry("bench", "bench", 0, SIZE, "bench", "train")
         self.work = appearance.Work(0, entry, 0, sample)
-        self.settings = bracket.Settings(
-            seed=0, micro_batch=1, device="cpu", min_visible=0.0, min_area=1.0, hdr=False,
-            host=ThreadPoolExecutor(1), on_device=lambda work: work(),
-        )  # fmt: skip
+        self.rules = motions.Rules(seed=0, min_visible=0.0, min_area=1.0)
 
     def follow(self, theirs: Theirs) -> None:
         for stage, matrix in zip(self.motions, theirs.matrices(), strict=True):
@@ -153,7 +149,7 @@ class Ours:
             curve.numbers = numbers
 
     def __call__(self) -> Sample:
-        moved = bracket.moved(self.geometry, self.work, self.settings)
+        moved = motions.moved(self.geometry, self.work, self.rules)
         return appearance.paint_table(self.photometry, moved, 0, last=True).sample
 
     @property

@@ -35,7 +35,8 @@ def run(out: Path, arguments: argparse.Namespace, *more: str) -> dict[str, float
     """One run: wall seconds, seconds that the device was waited for, CPU seconds of this process."""
     size = [f"read.width={arguments.size}", f"read.height={arguments.size}", f"read.count={arguments.samples}"]
     fixed = [f"write.root={out}", f"device.seconds={arguments.seconds}", "engine.progress=none", *size]
-    config = compose(RECIPE, [*fixed, *more], plugins=PLUGINS)
+    merged = {word.partition("=")[0]: word for word in (*fixed, *more)}
+    config = compose(RECIPE, list(merged.values()), plugins=PLUGINS)
     stand_ins.WAITED.clear()
     begun, cpu = time.monotonic(), time.process_time()
     status = local.run(config)

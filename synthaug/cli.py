@@ -105,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     train = _add(commands, "train", _train, "fit a model from photos: `synthaug train refiner data=PHOTOS out=DIR`")
     train.add_argument("kind", metavar="KIND", choices=("refiner",), help="refiner")
     train.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings, as conf/train/KIND.yaml lists them")
+    fetch = _add(commands, "fetch", _fetch, "bring one commit of a model here; the only command that uses the network")
+    fetch.add_argument("model", metavar="MODEL", help="a name in conf/models, or OWNER/NAME")
+    fetch.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", help="revision=COMMIT into=DIR [host=URL] [files=PATTERN,...]"
+    )
+    lock = _add(commands, "lock", _lock, "hash a model folder of your own, so that runs notice any change")
+    lock.add_argument("folder", metavar="DIR", help="folder with safetensors and JSON, no code")
     describe = _add(commands, "help", _describe, "slots and fields of a pipeline, with units and defaults")
     _composition(describe, optional=True)
     return parser
@@ -169,6 +176,18 @@ def _train(options: argparse.Namespace) -> int:
     from synthaug.train.words import values
 
     return train(Settings.of(values(options.kind, options.overrides + options.rest)))
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from synthaug.engine.fetch import fetch
+
+    return fetch(options.model, options.overrides + options.rest)
+
+
+def _lock(options: argparse.Namespace) -> int:
+    from synthaug.engine.model_lock import lock
+
+    return lock(options.folder)
 
 
 def _of_output(options: argparse.Namespace) -> int:

@@ -36,6 +36,7 @@ NEIGHBOURS = ("render", "texture", "refine", "effects", "augment", "gate")
 HEAVY = {
     "torch": (
         "models/",
+        "metrics/",
         "warp/device.py",
         "refine/img2img.py",
         "augment/",
@@ -64,6 +65,7 @@ HEAVY = {
         "engine/appearance.py",
         "render/",
         "train/",
+        "metrics/",
     ),
     "PIL": ("formats/", "report/", "render/"),
 }
@@ -71,7 +73,7 @@ LIGHT = ("cv2", "PIL", "omegaconf")
 """Heavy enough to be listed, light enough to be imported at the top of their files."""
 TORCH_AT_TOP = (
     "models/", "items.py", "loader.py", "augment/photometric_torch.py", "train/checkpoint.py", "train/loop.py",
-    "train/measure.py",
+    "train/measure.py", "metrics/features.py",
 )  # fmt: skip
 
 

@@ -91,17 +91,6 @@ def decode_pass(name: str, data: bytes, how: How | None = None, unit: float = DE
     return maps.decode_ids(data)
 
 
-def quantise_depth(depth: NDArray[np.float32], unit: float) -> tuple[NDArray[np.uint16], float]:
-    """Depth in steps of `unit` metres, [H, W] uint16, 0 where invalid; and the largest error made, in metres.
-
-    Raises:
-        Rejected: Under `label`: a depth beyond 65535 steps, or one that would round to 0 (invalid).
-    """
-    valid, metres, steps = _steps(depth, unit)
-    error = np.abs(steps * unit - metres)
-    return np.where(valid, steps, 0).astype(np.uint16), float(error.max(initial=0.0, where=valid))
-
-
 def _steps(
     depth: NDArray[np.float32], unit: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], NDArray[np.float64]]:

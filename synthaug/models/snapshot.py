@@ -27,7 +27,7 @@ _DATA = frozenset(
 _NAMES = frozenset({"license", "notice", ".gitattributes", ".gitignore"})
 _SHOWN = frozenset({".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ""})
 _NEVER_READ = frozenset({".cache", ".git"})
-_VOCABULARY = frozenset({"vocab.json", "tokenizer.json", "added_tokens.json"})
+VOCABULARY = frozenset({"vocab.json", "tokenizer.json", "added_tokens.json"})
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -68,8 +68,8 @@ def inspect(path: str | Path) -> Snapshot:
         raise ConfigError(
             f"model={printable(str(path))}: no model_index.json in it; expected a diffusers pipeline folder"
         )
-    _check_contents(root, files)
-    pipeline, family, components = _index(root)
+    check_contents(root, files)
+    pipeline, family, components = read_index(root)
     for component in components:
         if not any(name.startswith(f"{component}/") for name in files):
             raise InputError(
@@ -95,7 +95,7 @@ def inspect_part(path: str | Path, classes: Sequence[str]) -> tuple[dict[str, An
     files = _files(root) if root.is_dir() else []
     if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
         raise ConfigError(f"{shown}: expected a folder with config.json and safetensors weights")
-    _check_contents(root, files)
+    check_contents(root, files)
     config = cast("dict[str, Any]", read_json(root / "config.json", "config.json"))
     kind = str(config.get("_class_name")) if isinstance(cast(Any, config), dict) else ""
     if kind not in classes:
@@ -103,17 +103,30 @@ def inspect_part(path: str | Path, classes: Sequence[str]) -> tuple[dict[str, An
     return config, _digest(_hashes(root, files))
 
 
-def _check_contents(root: Path, files: Sequence[str]) -> None:
+def contents(path: str | Path) -> dict[str, str]:
+    """SHA-256 by relative name of a folder that holds plain data alone, whatever kind of model it is.
+
+    Raises:
+        InputError, SecurityError: As `inspect`; also where the folder differs from its lock.
+    """
+    root = Path(path)
+    files = _files(root)
+    check_contents(root, files)
+    return _hashes(root, files)
+
+
+def check_contents(root: Path, files: Sequence[str]) -> None:
+    """Checks JSON and safetensors among the named files by what is in them; others are left alone."""
     for name in files:
         if name.endswith(".safetensors"):
             check_safetensors(root / name, name)
-        elif name.endswith(".json") and Path(name).name not in _VOCABULARY:
+        elif name.endswith(".json") and Path(name).name not in VOCABULARY:
             check_fields(read_json(root / name, name), name)
 
 
 def _hashes(root: Path, files: Sequence[str]) -> dict[str, str]:
     """SHA-256 by name; held against the lock where there is one."""
-    hashes = {name: _sha256(root / name) for name in files if name != LOCK}
+    hashes = {name: sha256_of(root / name) for name in files if name != LOCK}
     if LOCK in files:
         _check_lock(cast(Any, read_json(root / LOCK, LOCK)), hashes)
     return hashes
@@ -152,7 +165,7 @@ def _files(root: Path) -> list[str]:
     return sorted(names)
 
 
-def _index(root: Path) -> tuple[str, Family, dict[str, str]]:
+def read_index(root: Path) -> tuple[str, Family, dict[str, str]]:
     """Pipeline class, family and components by the words of `model_index.json`."""
     index = cast("dict[str, Any]", read_json(root / "model_index.json", "model_index.json"))
     pipeline = str(index.get("_class_name"))
@@ -215,7 +228,8 @@ def _digest(hashes: Mapping[str, str]) -> str:
     return whole.hexdigest()
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """In hexadecimal; read once per process and stamp (size, times, inode)."""
     stat = path.stat()
     return _hashed(str(path), (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
 

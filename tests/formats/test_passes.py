@@ -48,17 +48,13 @@ def test_defaults_are_exact(name: str) -> None:
 def test_depth_as_png_errs_by_half_a_step_and_says_so(unit: float) -> None:
     depth = np.random.default_rng(1).uniform(unit, 60000 * unit, SIZE).astype(np.float32)
     depth[2, :] = np.nan
-    steps, error = passes.quantise_depth(depth, unit)
     suffix, data = passes.encode_pass("depth", depth, "png16", unit)
     back = passes.decode_pass("depth", data, unit=unit)
     assert suffix == ".png"
     assert png.decode(data).dtype == np.uint16
-    assert np.array_equal(steps == 0, np.isnan(depth))
     assert np.array_equal(np.isnan(back), np.isnan(depth))
     worst = float(np.nanmax(np.abs(back.astype(np.float64) - depth)))
-    assert error <= unit / 2 * (1 + 1e-9)
-    assert worst == pytest.approx(error, rel=0.01)
-    assert error > unit / 4  # a measured figure, not a constant
+    assert unit / 4 < worst <= unit / 2 * 1.01
 
 
 def test_depth_that_does_not_fit_is_refused_with_a_unit_that_does() -> None:
@@ -66,11 +62,10 @@ def test_depth_that_does_not_fit_is_refused_with_a_unit_that_does() -> None:
     with pytest.raises(Rejected, match="a unit of ") as caught:
         passes.encode_pass("depth", depth, "png16")
     unit = float(caught.value.message.split("a unit of ")[1].split(" ")[0])
-    assert passes.quantise_depth(depth, unit)[0].max() > 60000
+    assert png.decode(passes.encode_pass("depth", depth, "png16", unit)[1]).max() > 60000
     with pytest.raises(Rejected, match="would read as invalid"):
         passes.encode_pass("depth", np.full(SIZE, 0.0001, np.float32), "png16")
     nothing = np.full(SIZE, np.nan, np.float32)
-    assert passes.quantise_depth(nothing, 0.001)[1] == 0.0
     assert np.isnan(passes.decode_pass("depth", passes.encode_pass("depth", nothing, "png16")[1])).all()
 
 
