@@ -167,16 +167,15 @@ class ShardRun:
             for attempt in range(1, self.context.attempts):
                 waiting = self._repair.pop((number, attempt), {})
                 works = [waiting[index] for index in sorted(waiting)]
-                flows = [self.context.pools.lanes.submit(self._flow, row, number) for row in _one_size(works, length)]
-                for flow in flows:
+                rows = _one_size(works, length)
+                for flow in [self.context.pools.lanes.submit(self._flow, row, number) for row in rows]:
                     wait(flow, self.context.stop)
 
     def _encode(self, work: Work) -> None:
         index = work.index  # a future keeps its callbacks, and they must not keep the sample
-        future = self.context.pools.encoders.submit(self._encode_one, work)
-        future.add_done_callback(lambda _: self._leave(index))
         with self._book:
-            self._encoded[index] = future
+            self._encoded[index] = self.context.pools.encoders.submit(self._encode_one, work)
+        self._encoded[index].add_done_callback(lambda done: self._left(index, done))
 
     def _encode_one(self, work: Work) -> tuple[Encoded, bytes, list[Any]]:
         """In an encoder thread: bytes, verified, written to the staging area."""
@@ -209,27 +208,28 @@ class ShardRun:
             self.writer.add(encoded)
             trails.append(trail)
             tallies += tally
-            self._settle(index, None)
+            self.ledger.settle(index, "written")
         fragment = self.writer.close_shard(self.shard.name)
         for file in fragment.files:
             self.staging.write(file.name, file.data)
         self.staging.write(manifest.rows_name(self.shard.name), manifest.to_lines(fragment.rows))
         self.staging.write(manifest.trail_name(self.shard.name), b"".join(trails))
-        plan, facts = self.context.plan, manifest.added(tallies)
-        self.staging.commit(
-            manifest.shard_name(self.shard.name),
-            lambda files: self.ledger.manifest(plan.digest, files, plan.identity["environment"], facts),
-        )
+        plan, facts, name = self.context.plan, manifest.added(tallies), manifest.shard_name(self.shard.name)
+        environment = plan.identity["environment"]
+        self.staging.commit(name, lambda files: self.ledger.manifest(plan.digest, files, environment, facts))
 
-    def _settle(self, index: int, outcome: Rejected | Failed | None) -> None:
-        kind = "written" if outcome is None else "rejected" if isinstance(outcome, Rejected) else "failed"
+    def _settle(self, index: int, outcome: Rejected | Failed) -> None:
+        kind = "rejected" if isinstance(outcome, Rejected) else "failed"
         with self._book:
-            if outcome is None:
-                self.ledger.settle(index, kind)
-            else:
-                self.ledger.settle(index, kind, outcome.reason, outcome.message, outcome.slot)
+            self.ledger.settle(index, kind, outcome.reason, outcome.message, outcome.slot)
         self._leave(index)
         self.context.settled(kind, 1)
+
+    def _left(self, index: int, done: Future[Any]) -> None:
+        """Progress as it happens, not when the shard is published."""
+        self._leave(index)
+        if not done.cancelled() and done.exception() is None:
+            self.context.settled("written", 1)
 
     def _board(self, index: int) -> None:
         self.context.flight.board(self.shard.name, index)

@@ -59,6 +59,14 @@ class Resampler:
         found = self.nearest(np.ones(self.warp.source, np.bool_))
         return None if found.all() else found
 
+    def marked(self, where: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """`nearest` of a mask [H, W]; what is covered falls off it, where that is still unknown."""
+        if self.turn is not None or "covered" in self.__dict__ or _covers(self.warp):
+            return self.nearest(where)
+        both = self.nearest(where.view(np.uint8) + np.uint8(1))
+        self.__dict__["covered"] = None if both.all() else both.astype(np.bool_)
+        return both > 1
+
     def nearest(self, values: Pixels) -> Pixels:
         """[H, W] values of 1 or 4 bytes from the nearest pixel, 0 outside. One rule for all id passes."""
         if self.turn is not None:

@@ -90,7 +90,7 @@ class Surfaces:
         wide[width:] |= wide[:-width].copy()
         beside = wide.reshape(height, width)
         beside[0] = beside[:, 0] = True
-        near = np.flatnonzero(self.resampler.nearest(beside))
+        near = np.flatnonzero(self.resampler.marked(beside))
         # So far: next to a broken cell. What counts is the very cell that the point lies in.
         spots = _Spots(*self.resampler.sampling.spots(near), (height, width))
         inside = spots.rim | broken[np.where(spots.rim, 0, spots.corner)]

@@ -6,11 +6,13 @@ import io
 import os
 import re
 import sys
+from pathlib import Path
 
 import pytest
 
 from synthaug.engine import progress
 from synthaug.engine.progress import Progress, clock
+from tests.engine import runs
 
 
 class Clock:
@@ -129,3 +131,12 @@ def test_loading_before_the_first_sample_does_not_count_for_the_rate(
         shown.settled("written", 40)
     assert out.getvalue().splitlines()[0].endswith("-/s  ETA -:--:--")
     assert out.getvalue().splitlines()[-1].endswith("4.0/s  ETA 0:00:30")
+
+
+def test_a_run_tells_of_every_sample_before_its_shard_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    monkeypatch.setattr(Progress, "settled", lambda *_: told.append(any(tmp_path.glob("out/.synthaug/shards/*"))))
+    assert runs.run(tmp_path / "out", "gate.share=0", "read.count=8", "engine.shard_size=8") == 0
+    assert told == [False] * 8
