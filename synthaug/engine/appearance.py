@@ -150,7 +150,7 @@ def opened(slot: Slot, painted: Any, count: int) -> tuple[Any, Sequence[str], Se
             f"facts for {count} pictures"
         )
     with blame.at(slot):
-        return whole.images, whole.reasons, [blame.as_json(dict(own)) for own in facts]
+        return whole.images, whole.reasons, [blame.as_json(dict(own), "facts") for own in facts]
 
 
 def finish(slot: Slot, work: Work, draw: Draw, planes: Array, reason: str, facts: Mapping[str, Any]) -> Work:

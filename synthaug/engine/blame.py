@@ -59,10 +59,13 @@ def told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno} in {last.name})"
 
 
-def as_json(draw: object) -> dict[str, Any]:
+def as_json(draw: object, what: str = "draw") -> dict[str, Any]:
     """A draw as the trail will hold it: numpy's numbers become Python's, tuples become lists.
 
     So a stage computes with what a replay would give it.
+
+    Args:
+        what: The word for it in messages; the `facts` of a picture are held likewise.
 
     Raises:
         Rejected: Under `draw`, naming the key, for anything that JSON does not give back: arrays, numbers that are
@@ -70,25 +73,27 @@ def as_json(draw: object) -> dict[str, Any]:
     """
     if not isinstance(draw, Mapping):
         raise Rejected(DRAW, f"draw() returned a {type(draw).__name__}, expected a dict")
-    found = _plain(cast("Mapping[Any, Any]", draw), "")
+    found = _plain(cast("Mapping[Any, Any]", draw), "", what)
     return cast("dict[str, Any]", found)
 
 
-def _plain(value: Any, key: str) -> Any:
+def _plain(value: Any, key: str, what: str) -> Any:
     value = cast("Any", value.item() if isinstance(value, np.generic) else value)
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise Rejected(DRAW, f"'{key}' of the draw is {value}, which cannot be stored; expected a finite number")
+            raise Rejected(DRAW, f"'{key}' of the {what} is {value}, which cannot be stored; expected a finite number")
         return value
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
         for name, _ in items:
             if not isinstance(name, str):
-                raise Rejected(DRAW, f"'{key}' of the draw has the key {name!r}, which comes back as text; use text")
-        return {name: _plain(own, f"{key}.{name}" if key else name) for name, own in items}
+                raise Rejected(DRAW, f"'{key}' of the {what} has the key {name!r}, which comes back as text; use text")
+        return {name: _plain(own, f"{key}.{name}" if key else name, what) for name, own in items}
     if isinstance(value, (list, tuple)):
-        return [_plain(own, f"{key}[{i}]") for i, own in enumerate(cast("list[Any]", value))]
+        return [_plain(own, f"{key}[{i}]", what) for i, own in enumerate(cast("list[Any]", value))]
     kind = type(cast("object", value)).__name__
-    raise Rejected(DRAW, f"'{key}' of the draw is a {kind}, which is no JSON{'; use .tolist()' * (kind == 'ndarray')}")
+    raise Rejected(
+        DRAW, f"'{key}' of the {what} is a {kind}, which is no JSON{'; use .tolist()' * (kind == 'ndarray')}"
+    )

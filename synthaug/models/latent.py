@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
     from synthaug.models.noise import SampleNoise
 
-OWNED = frozenset({"StableDiffusionImg2ImgPipeline", "StableDiffusionXLImg2ImgPipeline"})
-"""Pipelines whose loop is ours."""
-
 
 Held = Callable[[int, "Tensor | None"], "Tensor"]
 Hold = Callable[["Tensor", Callable[[int], "Tensor"], int], Held]
@@ -69,7 +66,8 @@ class LatentLoop:
     """The loop over one loaded pipeline.
 
     Args:
-        pipe: A diffusers image-to-image pipeline of `OWNED`; its networks, scheduler and encoders are used.
+        pipe: A diffusers image-to-image pipeline of a family that is `guided`; its networks, scheduler and encoders
+            are used.
 
     Attributes:
         words: The cache of encoded prompts; `words.encodes` counts the runs of the text encoder.

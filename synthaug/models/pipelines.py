@@ -6,7 +6,7 @@ import inspect as signatures
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.models.finite import FiniteWatch
 from synthaug.models.hints import Hint, Tiles
-from synthaug.models.latent import OWNED, Hold, Job, LatentLoop
+from synthaug.models.latent import Hold, Job, LatentLoop
 from synthaug.models.snapshot import Snapshot, inspect
 
 if TYPE_CHECKING:
@@ -61,12 +61,12 @@ class Extras:
 
     Attributes:
         hints: Guidance images with their ControlNets, padded as the pictures are.
-        hold: From the strength that is run to what holds places back (see `latent.Hold`), or None.
+        hold: What holds places back (see `latent.Hold`), or None.
         tiles: Of the padded latent; None for one whole.
     """
 
     hints: Sequence[Hint] = ()
-    hold: Callable[[float], Hold | None] = lambda strength: None
+    hold: Hold | None = None
     tiles: Tiles | None = None
 
 
@@ -79,6 +79,7 @@ class Img2ImgModel:
 
     Attributes:
         snapshot: What was loaded.
+        factor: Pixels of the picture per place of the latent, along one side.
         multiple: Sides are padded to a multiple of this many pixels.
         loop: Ours, for the families that it knows; None where diffusers' own pipeline runs.
     """
@@ -88,10 +89,11 @@ class Img2ImgModel:
         self.snapshot = snapshot
         # UNets are trained on multiples of 64; and on a CPU, where the last few values of a tensor go through
         # scalar code, whole vectors per picture keep its bytes independent of its place in the batch.
-        self.multiple = math.lcm(int(getattr(pipe, "vae_scale_factor", 8)) * snapshot.family.patch, _SIDE)
+        self.factor = int(getattr(pipe, "vae_scale_factor", 8))
+        self.multiple = math.lcm(self.factor * snapshot.family.patch, _SIDE)
         self._accepts = frozenset(signatures.signature(pipe.__call__).parameters)
         self._finite = FiniteWatch(pipe.image_processor)
-        self.loop = LatentLoop(pipe) if type(pipe).__name__ in OWNED else None
+        self.loop = LatentLoop(pipe) if snapshot.family.guided else None
 
     @property
     def text_width(self) -> int:
@@ -174,9 +176,7 @@ class Img2ImgModel:
 
         assert self.loop is not None
         prompts, negatives = [r.prompt for r in requests], [r.negative for r in requests]
-        job = Job(
-            images, prompts, negatives, strength, steps, guidance, extras.hints, extras.hold(strength), extras.tiles
-        )
+        job = Job(images, prompts, negatives, strength, steps, guidance, extras.hints, extras.hold, extras.tiles)
         noise = SampleNoise([request.seed for request in requests])
         with torch.inference_mode(), noise:
             decoded = self.loop(job, noise)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.labels import Labels
+from synthaug.labels import Labels, Size
 from synthaug.models.hints import Hint
 from synthaug.models.latent import Hold
 from synthaug.models.pipelines import Extras, pad_reflect
-from synthaug.refine import paste, tiles
+from synthaug.refine import paste, small, tiles
 from synthaug.refine.differential import DifferentialBlend, free_from, to_latent
 from synthaug.refine.guidance import control as controls
 from synthaug.refine.guidance import union
@@ -48,6 +48,19 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """How a model sees a picture.
+
+    Attributes:
+        factor: Pixels per place of its latent, along one side.
+        multiple: Sides are padded to a multiple of this many pixels; `factor` divides it.
+    """
+
+    factor: int
+    multiple: int
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """One batch's worth of it, on the device.
 
@@ -62,35 +75,28 @@ class Conditions:
     facts: list[dict[str, Any]]
 
 
-def make(images: Any, labels: Sequence[Labels], rules: Rules, nets: Sequence[Any], *, multiple: int) -> Conditions:
+def make(images: Any, labels: Sequence[Labels], rules: Rules, nets: Sequence[Any], grid: Grid) -> Conditions:
     """Draws guidance and maps on the host and sends them to where the pictures are.
 
     Args:
         images: [B, 3, H, W] float32 in [0, 1], a tensor.
         labels: One per picture, with the passes that `wants` named.
         nets: One loaded ControlNet per control.
-        multiple: Sides are padded to a multiple of this, as the model pads them; 8 divides it.
+        grid: Of the model.
 
     Raises:
         Rejected: Under `guidance`, for a picture that lacks what its guidance is made of.
     """
-    height, width = images.shape[-2:]
-    canvas = (-(-height // multiple) * multiple, -(-width // multiple) * multiple)
     facts: list[dict[str, Any]] = [{} for _ in labels]
-    hints = _hints(images, labels, rules.controls, nets, multiple, facts)
+    hints = _hints(images, labels, rules.controls, nets, grid, facts)
     hold, shares = None, None
     if rules.protection.active:
         maps = [protect(own, rules.protection) for own in labels]
         for fact, found in zip(facts, maps, strict=True):
             fact["protect"] = found.facts()
-        hold = _hold(maps, canvas, images)
-        covers = np.stack([paste.coverage(found.never, rules.feather) for found in maps])[:, None]
-        shares = images.new_tensor(covers)
-    tiling = None
-    if rules.tile and max(canvas) > rules.tile:
-        side = (rules.tile, rules.tile)
-        tiling = tiles.plan((height, width), tile=side, overlap=rules.overlap, multiple=multiple).scaled(8)
-    return Conditions(Extras(hints, hold or _nothing, tiling), shares, facts)
+        hold = _hold(maps, images, grid)
+        shares = images.new_tensor(np.stack([paste.coverage(found.never, rules.feather) for found in maps])[:, None])
+    return Conditions(Extras(hints, hold, _tiles(images, rules, grid)), shares, facts)
 
 
 def finish(painted: Any, images: Any, conditions: Conditions) -> tuple[Any, tuple[Mapping[str, Any], ...]]:
@@ -99,32 +105,37 @@ def finish(painted: Any, images: Any, conditions: Conditions) -> tuple[Any, tupl
     if shares is None:
         return painted, tuple(conditions.facts)
     done = paste.paste(painted, images, shares)
-    rows = paste.facts(
-        paste.seam(done, shares).tolist(),
-        paste.seam(images, shares).tolist(),
-        paste.ring(painted, images, shares).tolist(),
-    )
-    for fact, row in zip(conditions.facts, rows, strict=True):
-        fact["protect"] = {**fact["protect"], **row}
+    measured = (paste.seam(done, shares), paste.seam(images, shares), paste.ring(painted, images, shares))
+    numbers = np.stack([one.cpu().numpy() for one in measured], axis=1)
+    for fact, row, told in zip(conditions.facts, numbers, paste.facts(*numbers.T.tolist()), strict=True):
+        if np.isfinite(row).all():  # a picture that is not is rejected, and its reason is not the seam
+            fact["protect"] = {**fact["protect"], **told}
     return done, tuple(conditions.facts)
 
 
-def _nothing(strength: float) -> Hold | None:
-    del strength
-    return None
+def _canvas(images: Any, grid: Grid) -> Size:
+    """(height, width) as the model pads it."""
+    height, width = (-(-int(side) // grid.multiple) * grid.multiple for side in images.shape[-2:])
+    return height, width
 
 
-def _hold(maps: Sequence[Protected], canvas: tuple[int, int], images: Any) -> Callable[[float], Hold | None]:
-    latent = np.stack([to_latent(found.strength, found.guard, 8, canvas) for found in maps])[:, None]
+def _tiles(images: Any, rules: Rules, grid: Grid) -> tiles.Tiling | None:
+    if not rules.tile or max(_canvas(images, grid)) <= rules.tile:
+        return None
+    size: Size = tuple(images.shape[-2:])
+    side = (rules.tile, rules.tile)
+    found = tiles.plan(size, tile=side, overlap=rules.overlap, multiple=grid.multiple, grid=grid.factor)
+    return found.scaled(grid.factor)
 
-    def hold(strength: float) -> Hold:
-        del strength  # The map says which share of the steps that are run; the strength decided how many those are.
 
-        def blend(original: Any, noised: Callable[[int], Any], steps: int) -> DifferentialBlend:
-            first = images.new_tensor(free_from(latent, steps)).to(original.device)
-            return DifferentialBlend(first, original, noised, steps)
+def _hold(maps: Sequence[Protected], images: Any, grid: Grid) -> Hold:
+    """The map says which share of the steps that are run is free; the strength decides how many those are."""
+    canvas = _canvas(images, grid)
+    latent = np.stack([to_latent(found.strength, found.guard, grid.factor, canvas) for found in maps])[:, None]
 
-        return blend
+    def hold(original: Any, noised: Callable[[int], Any], steps: int) -> DifferentialBlend:
+        first = images.new_tensor(free_from(latent, steps)).to(original.device)
+        return DifferentialBlend(first, original, noised, steps)
 
     return hold
 
@@ -134,23 +145,21 @@ def _hints(
     labels: Sequence[Labels],
     asked: Sequence[Control],
     nets: Sequence[Any],
-    multiple: int,
+    grid: Grid,
     facts: list[dict[str, Any]],
 ) -> list[Hint]:
     if not asked:
         return []
-    pictures: Float32 = images.cpu().numpy()
-    drawn = [controls.guides(asked, own, picture) for own, picture in zip(labels, list(pictures), strict=True)]
+    pictures: list[Float32] = list(images.cpu().numpy())
+    drawn = [controls.guides(asked, own, picture) for own, picture in zip(labels, pictures, strict=True)]
     for fact, guides in zip(facts, drawn, strict=True):
-        fact["guidance"] = {c.source.kind: g.facts for c, g in zip(asked, guides, strict=True)}
+        fact["guidance"] = [{"kind": c.source.kind, **g.facts} for c, g in zip(asked, guides, strict=True)]
     hints: list[Hint] = []
     for index, (one, net) in enumerate(zip(asked, nets, strict=True)):
         shown = images.new_tensor(np.stack([guides[index].image for guides in drawn]))
-        weights = np.stack([one.weights(own) for own in labels])[:, None]
-        padded = pad_reflect(images.new_tensor(weights), multiple)
-        height, width = padded.shape[-2:]
-        blocks = padded.reshape(len(labels), 1, height // 8, 8, width // 8, 8).mean((3, 5))
+        weights = images.new_tensor(np.stack([one.weights(own) for own in labels])[:, None])
+        places = small.average(pad_reflect(weights, grid.multiple), grid.factor)
         kinds = getattr(net.config, "num_control_type", None)
         mode = None if kinds is None else union.mode(one.source, "sdxl", kinds)
-        hints.append(Hint(net, pad_reflect(shown, multiple), blocks, one.start, one.end, mode))
+        hints.append(Hint(net, pad_reflect(shown, grid.multiple), places, one.start, one.end, mode))
     return hints

@@ -151,7 +151,8 @@ class Img2Img(Appearance):
         if self.rules.plain:
             output = self._loaded(images, requests, steps=self.steps, guidance=self.guidance)
             return Painted(output.images, output.reasons)
-        told = conditions.make(images, labels, self.rules, self._nets, multiple=self._loaded.multiple)
+        grid = conditions.Grid(self._loaded.factor, self._loaded.multiple)
+        told = conditions.make(images, labels, self.rules, self._nets, grid)
         output = self._loaded(images, requests, steps=self.steps, guidance=self.guidance, extras=told.extras)
         done, facts = conditions.finish(output.images, images, told)
         return Painted(done, output.reasons, facts)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -71,8 +73,8 @@ def test_shifts_down_count_as_much(textured: np.ndarray) -> None:
 def test_on_streets_half_a_pixel_and_noise_are_told_apart(streets: list[np.ndarray]) -> None:
     """The figures of the doc string; `centroid` is what others measure with, and cannot tell them apart."""
 
-    def measured(change: object, peak: object) -> tuple[float, float]:
-        every = np.concatenate([tile_shifts(p, change(p), peak=peak) for p in streets])  # type: ignore
+    def measured(change: Callable[[np.ndarray], np.ndarray], peak: Literal["sinc", "centroid"]) -> tuple[float, float]:
+        every = np.concatenate([tile_shifts(p, change(p), peak=peak) for p in streets])
         return float(np.median(every)), float(np.percentile(every, 99))
 
     assert measured(lambda p: moved(p, 0.5), "sinc") == pytest.approx((0.5, 0.52), abs=0.03)

@@ -70,11 +70,8 @@ def test_every_unique_prompt_is_encoded_once(tiny_sd: Path) -> None:
 
 
 def held(first: torch.Tensor) -> Extras:
-    def hold(strength: float) -> Callable[..., DifferentialBlend]:
-        del strength
-        return lambda original, noised, steps: DifferentialBlend(
-            torch.from_numpy(free_from(first.numpy(), steps)), original, noised, steps
-        )
+    def hold(original: Any, noised: Callable[[int], Any], steps: int) -> DifferentialBlend:
+        return DifferentialBlend(torch.from_numpy(free_from(first.numpy(), steps)), original, noised, steps)
 
     return Extras(hold=hold)
 

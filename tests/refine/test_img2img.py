@@ -12,6 +12,7 @@ import torch
 
 from synthaug import seeds
 from synthaug.contracts import Painted
+from synthaug.engine import blame
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.labels import Labels
 from synthaug.refine.img2img import Img2Img
@@ -116,6 +117,28 @@ def test_what_must_not_be_touched_is_the_input_to_the_bit_and_the_rest_changes(t
     assert set(facts) >= {"seam", "seam_before", "ring_change"}
 
 
+def test_a_protected_picture_that_is_not_finite_is_rejected_as_that(
+    tiny_sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seam is no number either, and must not be what the ledger says."""
+    labels = scenes.ball(sky=False)
+    stage = Img2Img(model=str(tiny_sd), protect={"never_classes": ["car"]}, **FEW)
+    stage.load("cpu")
+    loop = stage._loaded.loop  # pyright: ignore
+    decoded = loop._decoded
+    monkeypatch.setattr(
+        loop, "_decoded", lambda latents: decoded(latents) * torch.tensor([1, torch.nan])[:, None, None, None]
+    )
+    images = torch.rand(2, 3, *labels.size)
+    draws = [stage.draw(rng(name), labels, 0) for name in "ab"]
+    with torch.inference_mode():
+        done = stage.paint(images, [labels] * 2, draws)
+    assert done.reasons == ("", "nonfinite")
+    assert [blame.as_json(told, "facts") for told in done.facts] == list(done.facts)
+    assert "seam" in done.facts[0]["protect"]
+    assert "seam" not in done.facts[1]["protect"]
+
+
 def test_guidance_changes_the_picture_and_is_told(tiny_sd: Path, tiny_net: Path) -> None:
     labels = scenes.ball(sky=False)
     _, plain = painted(Img2Img(model=str(tiny_sd), **FEW), labels)
@@ -125,7 +148,7 @@ def test_guidance_changes_the_picture_and_is_told(tiny_sd: Path, tiny_net: Path)
     assert len(stage.identity()) == 4
     _, done = painted(stage, labels)
     assert not torch.equal(done.images, plain.images)
-    assert set(done.facts[0]["guidance"]) == {"depth", "edges"}
+    assert [told["kind"] for told in done.facts[0]["guidance"]] == ["depth", "edges"]
 
 
 def test_guided_and_protected_pictures_do_not_depend_on_their_batch(tiny_sd: Path, tiny_net: Path) -> None:
