@@ -114,6 +114,7 @@ class Labels:
         instances: In ascending order of id.
         passes: Arrays by pass name, dtype and channels as `PASSES` says, read-only.
         camera: None where the source does not say.
+        attributes: JSON facts about the whole picture (weather, scenario), carried along unchanged.
     """
 
     size: Size
@@ -121,6 +122,7 @@ class Labels:
     instances: tuple[Instance, ...] = ()
     passes: Mapping[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
     camera: Camera | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
         for array in self.passes.values():
@@ -144,7 +146,7 @@ class Labels:
         This is what a stage sees: writing into it changes nothing that is emitted.
         """
         own = tuple(replace(i, attributes=deepcopy(dict(i.attributes))) if i.attributes else i for i in self.instances)
-        view = Labels(self.size, self.categories, own, {}, self.camera)
+        view = Labels(self.size, self.categories, own, {}, self.camera, deepcopy(dict(self.attributes)))
         kept = {name: self.passes[name].copy() for name in passes if name in self.passes}
         object.__setattr__(view, "passes", kept)
         return view

@@ -79,7 +79,6 @@ class Sample:
         view: Name of the camera within the group.
         frame: Number within the sequence, from 0.
         split: `train`, `val`, ... as the reader or the plan says.
-        attributes: JSON facts about the whole picture (weather, scenario), carried along unchanged.
         trail: What was done to it, in order.
         stale: Passes that no longer describe the image (`albedo` after an Appearance); writers omit them.
     """
@@ -92,7 +91,6 @@ class Sample:
     view: str = ""
     frame: int = 0
     split: str = "train"
-    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     trail: tuple[Step, ...] = ()
     stale: frozenset[str] = frozenset()
 

@@ -10,7 +10,7 @@ import json
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def make_labels(number: int, size: tuple[int, int]) -> Labels:
         Instance(2, 2, boxes[2][0], object_id=f"square-{number}"),
     )
     passes: Mapping[str, Any] = {"instance": ids, "semantic": ids.copy(), "depth": depth}
-    return Labels(size, CATEGORIES, instances, passes, from_fov(width, height, 60.0))
+    return Labels(size, CATEGORIES, instances, passes, from_fov(width, height, 60.0), {"weather": "rain"})
 
 
 def make_picture(number: int, labels: Labels) -> Picture:
@@ -226,6 +226,7 @@ class Hostile(Appearance):
         for array in labels.passes.values():
             array.setflags(write=True)
             array[...] = 1
+        cast("dict[str, Any]", labels.attributes)["hacked"] = 1
         for instance in labels.instances:
             if isinstance(instance.attributes, dict):
                 instance.attributes["hacked"] = 1

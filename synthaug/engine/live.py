@@ -138,5 +138,5 @@ def blank(like: Sample, size: Size, passes: Iterable[str]) -> Sample:
         made[name] = np.full(shape, unknown, spec.dtype)
     space = like.image.space
     picture = Picture(np.zeros((*size, 3), np.float32 if space == "linear" else np.uint8), space)
-    labels = Labels(size, like.labels.categories, (), made)
+    labels = Labels(size, like.labels.categories, (), made, attributes=like.labels.attributes)
     return replace(like, image=picture, reference=picture, labels=labels)

@@ -189,15 +189,15 @@ def sample_to(sample: Sample) -> Json:
     for name in ("group", "view", "frame"):
         if getattr(sample, name):
             facts[name] = getattr(sample, name)
-    if sample.attributes:
-        facts["attributes"] = dict(sample.attributes)
+    if sample.labels.attributes:
+        facts["attributes"] = dict(sample.labels.attributes)
     if sample.labels.camera is not None:
         facts["camera"] = camera_to(sample.labels.camera)
     return facts
 
 
-def sample_fields(facts: Any) -> Json:
-    """`group`, `view`, `frame` and `attributes` of `sample_to` as fields of a `Sample`."""
+def sample_fields(facts: Any) -> tuple[Json, Json]:
+    """`group`, `view` and `frame` of `sample_to` as fields of a `Sample`; and attributes of the whole picture."""
     if not isinstance(facts, Mapping):
         raise Rejected("label", f"facts of the picture are a {type(facts).__name__}, expected an object")
     known = cast(Mapping[str, Any], facts)
@@ -205,7 +205,7 @@ def sample_fields(facts: Any) -> Json:
     attributes = known.get("attributes", {})
     if not (isinstance(group, str) and isinstance(view, str) and type(frame) is int and isinstance(attributes, dict)):
         raise Rejected("label", "facts of the picture: group and view are text, frame a number, attributes an object")
-    return {"group": group, "view": view, "frame": frame, "attributes": cast(Json, attributes)}
+    return {"group": group, "view": view, "frame": frame}, cast(Json, attributes)
 
 
 def stored_id(facts: Any) -> str | None:

@@ -90,6 +90,7 @@ def verify_record(data: bytes, sample: Sample) -> None:
     same = (
         tuple(facts.instance_from(row) for row in record.facts["instances"]) == sample.labels.instances
         and (None if camera is None else facts.camera_from(camera)) == sample.labels.camera
+        and facts.sample_fields(record.facts)[1] == sample.labels.attributes
         and record.size == tuple(sample.labels.size)
     )
     if not same:
@@ -98,7 +99,7 @@ def verify_record(data: bytes, sample: Sample) -> None:
 
 def describe(sample_id: str, record: Record, files: tuple[str, ...]) -> Description:
     """What a record says without a picture."""
-    known = facts.sample_fields(record.facts)
+    known, _ = facts.sample_fields(record.facts)
     return Description(
         sample_id, record.size, tuple(record.passes), files, known["group"], known["view"], known["frame"],
         record.split, "linear" if record.space == "linear" else "srgb",
@@ -123,9 +124,10 @@ def unpack(sample_id: str, record: Record, categories: tuple[Category, ...], mem
     arrays = {name: passes.decode_pass(name, member(field)) for name, field in record.passes.items()}
     camera: Any = record.facts.get("camera")
     instances = tuple(facts.instance_from(row) for row in record.facts["instances"])
-    labels = Labels(record.size, categories, instances, arrays, None if camera is None else facts.camera_from(camera))
+    known, attributes = facts.sample_fields(record.facts)
+    known_camera = None if camera is None else facts.camera_from(camera)
+    labels = Labels(record.size, categories, instances, arrays, known_camera, attributes)
     labels.check()
-    known = facts.sample_fields(record.facts)
     return Sample(
         sample_id,
         image,

@@ -151,7 +151,7 @@ class Prompts:
         rows = {"prompt": self.templates, "negative_prompt": self.negative, **lists}
         return {name: [[t, w] for t, w in zip(c.texts, c.weights, strict=True)] for name, c in rows.items()}
 
-    def draw(self, rng: np.random.Generator, labels: Labels, facts: Mapping[str, object] | None = None) -> Drawn:
+    def draw(self, rng: np.random.Generator, labels: Labels) -> Drawn:
         """The words for one sample.
 
         Numbers are drawn for every template, list and phrase there is, used or not, so that rewording one
@@ -160,13 +160,12 @@ class Prompts:
         Args:
             rng: The draw's own.
             labels: Of the sample; boxes and classes are enough, the `semantic` pass adds classes without instances.
-            facts: Attributes of the whole picture (weather, scenario).
         """
         template, negative = self.templates.at(rng.random()), self.negative.at(rng.random())
         values = {name: self.words[name].at(rng.random()) for name in sorted(self.words)}
         phrases = {name: self.phrases[name].at(rng.random()) for name in sorted(self.phrases)}
         for name, otherwise in self.attributes.items():
-            values[name] = _attribute(name, labels, facts or {}, otherwise)
+            values[name] = _attribute(name, labels, otherwise)
         values["count"] = str(sum(not instance.ignore for instance in labels.instances))
         said = [phrases.get(name, name) for name in classes_of(labels)]
         values["classes"] = _listed([text for text in said if text][: self.most_classes]) or self.nothing
@@ -206,9 +205,9 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join((", ".join(names[:-1]), names[-1])) if len(names) > 1 else "".join(names)
 
 
-def _attribute(name: str, labels: Labels, facts: Mapping[str, object], otherwise: str) -> str:
-    if name in facts:
-        return word(facts[name])
+def _attribute(name: str, labels: Labels, otherwise: str) -> str:
+    if name in labels.attributes:
+        return word(labels.attributes[name])
     votes = Counter(word(i.attributes[name]) for i in labels.instances if name in i.attributes and not i.ignore)
     return min(votes.items(), key=lambda row: (-row[1], row[0]))[0] if votes else otherwise
 

@@ -92,14 +92,14 @@ def preview(labels: Labels, warp: Warp, sees: Literal["size", "camera", "instanc
         sees: `camera` leaves instances out, `size` the camera as well.
     """
     if sees == "size":
-        return Labels(warp.target, labels.categories)
+        return Labels(warp.target, labels.categories, attributes=labels.attributes)
     if sees == "camera":
-        return Labels(warp.target, labels.categories, (), {}, follow(warp, labels.camera).camera)
+        return Labels(warp.target, labels.categories, (), {}, follow(warp, labels.camera).camera, labels.attributes)
     bare = replace(labels, passes={}, instances=tuple(replace(i, mask=None) for i in labels.instances))
     resampler = Resampler(warp)
     view = follow(warp, labels.camera)
     kept, _ = through.move_instances(bare, resampler, view, None, 0.0, 0.0)
-    return Labels(warp.target, labels.categories, kept, {}, view.camera)
+    return Labels(warp.target, labels.categories, kept, {}, view.camera, labels.attributes)
 
 
 def _move_labels(
@@ -110,7 +110,7 @@ def _move_labels(
     kept, ledger = through.move_instances(labels, resampler, view, passes.get("instance"), min_visible, min_area)
     tally = _tally(labels.instances, ledger, lost)
     tally["camera_dropped"] = {view.reason: 1} if labels.camera is not None and view.camera is None else {}
-    return Labels(resampler.warp.target, labels.categories, kept, passes, view.camera), tally
+    return replace(labels, size=resampler.warp.target, instances=kept, passes=passes, camera=view.camera), tally
 
 
 def _tally(before: tuple[Instance, ...], ledger: through.Ledger, lost: dict[str, str]) -> dict[str, Any]:

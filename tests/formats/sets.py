@@ -64,12 +64,12 @@ def sample(sample_id: str, seed: int = 0, size: tuple[int, int] = (48, 64), spli
     )
     semantic = np.where(ids == 2, 2, ids).astype(np.int32)
     passes = {"instance": ids, "semantic": semantic, "depth": depth, "normals": normals, "ignore": corner.copy()}
-    labels = Labels(size, CATEGORIES, instances, passes, camera)
+    labels = Labels(size, CATEGORIES, instances, passes, camera, {"weather": "rain"})
     labels.check()
     trail = (Step("look", "Look", 1, {"seed": 2**62, "k": 0.1}, {"psnr": 31.5}),)
     return Sample(
         sample_id, picture, labels, picture, group="scene/1", view="left", frame=3, split=split,
-        attributes={"weather": "rain"}, trail=trail,
+        trail=trail,
     )  # fmt: skip
 
 
@@ -131,6 +131,7 @@ def equal_labels(a: Labels, b: Labels) -> None:
     assert a.categories == b.categories
     assert a.instances == b.instances
     assert a.camera == b.camera
+    assert a.attributes == b.attributes
     assert set(a.passes) == set(b.passes)
     for name, array in a.passes.items():
         assert array.dtype == b.passes[name].dtype

@@ -46,7 +46,7 @@ def test_round_trip_gives_back_every_fact(tmp_path: Path, masks: Any) -> None:
         np.testing.assert_array_equal(again.image.pixels, made.image.pixels)
         equal_labels(again.labels, made.labels)
         assert (again.split, again.group, again.view, again.frame) == (made.split, made.group, made.view, made.frame)
-        assert again.attributes == made.attributes
+        assert again.labels.attributes == made.labels.attributes
         described = reader.describe(made.id)
         assert set(described.passes) == set(again.labels.passes)
         assert (described.size, described.group, described.frame) == (made.labels.size, made.group, made.frame)

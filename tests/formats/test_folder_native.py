@@ -28,7 +28,7 @@ def test_read_of_written_is_the_sample(tmp_path: Path) -> None:
         equal_labels(again.labels, made.labels)
         np.testing.assert_array_equal(again.image.pixels, made.image.pixels)
         np.testing.assert_array_equal(again.reference.pixels, made.reference.pixels)
-        for name in ("id", "group", "view", "frame", "split", "attributes", "trail", "stale"):
+        for name in ("id", "group", "view", "frame", "split", "trail", "stale"):
             assert getattr(again, name) == getattr(made, name), name
         described = reader.describe(made.id)
         assert set(described.passes) == set(made.labels.passes)

@@ -35,7 +35,7 @@ def written(root: Path, samples: list[Sample], shards: int = 2, **settings: Any)
 def equal(a: Sample, b: Sample) -> None:
     equal_labels(a.labels, b.labels)
     np.testing.assert_array_equal(a.image.pixels, b.image.pixels)
-    for name in ("id", "group", "view", "frame", "split", "attributes", "trail"):
+    for name in ("id", "group", "view", "frame", "split", "trail"):
         assert getattr(a, name) == getattr(b, name)
 
 
@@ -109,7 +109,7 @@ def test_stale_pass_is_left_out_and_masks_survive_without_the_instance_pass(tmp_
 
 def test_no_instances_no_passes(tmp_path: Path) -> None:
     empty = sample("empty")
-    bare = replace(empty, labels=Labels(empty.labels.size, CATEGORIES), trail=(), attributes={})
+    bare = replace(empty, labels=Labels(empty.labels.size, CATEGORIES), trail=())
     reader = written(tmp_path, [bare, boxes_only(sample("boxes", 3))], shards=1)
     equal(bare, reader.read("empty"))
     assert reader.describe("empty").classes == ()

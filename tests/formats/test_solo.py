@@ -266,7 +266,7 @@ def test_instances_are_joined_by_unitys_id_and_numbered_anew(tmp_path: Path) -> 
     assert person.object_id == "sequence.0/90000"
     assert person.keypoints == ((0.0, 0.0, 0), (0.0, 0.0, 0), (12.5, 13.25, 1))
     assert person.box == (5.0, 10.0, 25.0, 20.0)
-    assert made.attributes == {"hidden_objects": 1}
+    assert made.labels.attributes == {"hidden_objects": 1}
 
 
 def test_box_of_the_source_that_is_another_one_is_kept_aside(tmp_path: Path) -> None:

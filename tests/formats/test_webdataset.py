@@ -197,9 +197,11 @@ def test_datasets_reads_equal_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     datasets.disable_progress_bars()
     samples = [sample(f"scene/{k}", k) for k in range(3)]
-    odd = replace(samples[1], attributes={"weather": ["rain", 3, {"x": None}]}, trail=())
-    samples[1] = replace(odd, labels=replace(odd.labels, instances=odd.labels.instances[:2], passes={
-        **odd.labels.passes, "instance": odd.labels.passes["instance"]}))  # fmt: skip
+    odd = samples[1].labels
+    passes = {**odd.passes, "instance": odd.passes["instance"]}
+    facts: dict[str, Any] = {"weather": ["rain", 3, {"x": None}]}
+    labels = replace(odd, attributes=facts, instances=odd.instances[:2], passes=passes)
+    samples[1] = replace(samples[1], labels=labels, trail=())
     written(tmp_path, samples, shards=1)
     files = str(tmp_path / "train-*.tar")
     loaded = datasets.load_dataset("webdataset", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))

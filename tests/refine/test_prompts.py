@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def scene() -> Labels:
 
 
 def drawn(prompts: Prompts, name: str = "a", **facts: object) -> str:
-    return prompts.draw(seeds.generator(1, name, 0, "refine", 0), scene(), facts).prompt
+    return prompts.draw(seeds.generator(1, name, 0, "refine", 0), replace(scene(), attributes=facts)).prompt
 
 
 def test_a_template_says_what_is_there() -> None:

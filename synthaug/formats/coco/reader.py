@@ -112,7 +112,7 @@ class CocoReader(LooseReader):
         row = self._row(sample_id)
         size, space = self.canvas(row.file, _declared(row.image))
         sidecars = self._sidecars(row)
-        known = facts.sample_fields(row.image.get("synthaug", {}))
+        known, _ = facts.sample_fields(row.image.get("synthaug", {}))
         return Description(
             sample_id, size, (*sidecars, *self.extra_passes()), (row.file, *sidecars.values()), known["group"],
             known["view"], known["frame"], row.split, space,
@@ -130,10 +130,10 @@ class CocoReader(LooseReader):
             for number, annotation in enumerate(self._kept(row), start=1)
         ]
         own: Any = row.image.get("synthaug", {})
-        known = facts.sample_fields(own)
+        known, attributes = facts.sample_fields(own)
         labels = Labels(
             size, self._table.categories, tuple(sorted(instances, key=lambda i: i.id)), arrays,
-            facts.camera_from(own["camera"]) if "camera" in own else None,
+            facts.camera_from(own["camera"]) if "camera" in own else None, attributes,
         )  # fmt: skip
         labels.check()
         trail = strays.of_labels(type(self).__name__, self._strays(row))

@@ -143,10 +143,10 @@ class SoloReader(Reader):
         if self.unknown == "ignore":
             words = objects.class_names(capture).values()
             found[strays.LABELS] = strays.Strays(Counter(w for w in words if w not in self._table.class_ids))
-        labels = Labels(capture.size, self._table.categories, made, arrays, camera)
+        labels = Labels(capture.size, self._table.categories, made, arrays, camera, attributes)
         labels.check()
         return Sample(
-            sample_id, picture, labels, picture, capture.sequence, capture.sensor, capture.step, attributes=attributes,
+            sample_id, picture, labels, picture, capture.sequence, capture.sensor, capture.step,
             trail=strays.steps(type(self).__name__, found),
         )  # fmt: skip
 
