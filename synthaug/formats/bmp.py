@@ -51,11 +51,18 @@ def bitmap(data: bytes, *, whole: bool) -> Bitmap:
         )
     if length >= 108 and struct.unpack_from("<I", data, 70)[0] in _PROFILES:
         raise Rejected("decode", "BMP with a colour profile of its own; save it as PNG")
+    if bits == 8 and struct.unpack_from("<I", data, 46)[0] == 2 and _black_and_white(data, 14 + length):
+        # Pillow takes a palette of black and white for one bit a pixel, and shows something else.
+        raise Rejected("decode", "BMP of 8 bits with a palette of black and white alone; save it as PNG")
     rows = abs(height)
     end = start + (width * bits + 31) // 32 * 4 * rows
     if start < 14 + length or (whole and end > len(data)):
         raise IndexError("pixels that leave the file")
     return Bitmap((rows, width), 1 if bits == 8 else 4 if alpha else 3)
+
+
+def _black_and_white(data: bytes, start: int) -> bool:
+    return data[start : start + 3] + data[start + 4 : start + 7] == b"\0\0\0\xff\xff\xff"
 
 
 def _alpha(data: bytes, length: int) -> bool:

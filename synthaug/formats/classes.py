@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from synthaug.errors import ConfigError, InputError, first_of
+from synthaug.formats import lists
 from synthaug.formats.inputs import InputRoot
 
 Unknown = Literal["refuse", "ignore"]
@@ -34,7 +35,7 @@ def load_names(root: InputRoot, names: str | None) -> tuple[str, ...]:
         return ()
     if path.endswith((".yaml", ".yml")):
         return yaml_names(load_yaml(root, path), path)
-    lines = [line.strip() for line in root.read(path).decode("utf-8-sig").splitlines()]
+    lines = [line.strip() for line in lists.lines(root, path)]
     while lines and not lines[-1]:
         lines.pop()
     return checked_names(lines, path)

@@ -277,6 +277,9 @@ def split_of(path: str) -> str:
     word = found["split"].rstrip("-") if found else name
     if word and (word.lower() in naming.SPLITS or name != word):
         return naming.canonical_split(word)
+    tail = re.split(r"[-_. ]", word)[-1]
+    if tail.lower() in naming.SPLITS:  # `pets_val.tar`
+        return naming.canonical_split(tail)
     above = [part for part in folder.split("/") if part.lower() in naming.SPLITS]
     return naming.canonical_split(above[-1]) if above else "train"
 

@@ -242,6 +242,8 @@ def _word(row: Json, names: Names, fixed: Sequence[str]) -> tuple[str | None, bo
     number = isinstance(value, int) and not isinstance(value, bool)
     if number and 0 <= value < len(known):
         return known[value], False
+    if isinstance(value, float):  # numbers of a column with gaps, as pandas stores them
+        return _word({column: int(value)}, names, fixed) if value.is_integer() else (None, False)
     return None if value is None else str(value), number
 
 

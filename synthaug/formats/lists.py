@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from synthaug.errors import InputError, first_of
+from synthaug.formats.inputs import InputRoot
 from synthaug.formats.naming import Dangling, Pair
 
 
@@ -23,6 +24,14 @@ class Listed:
     path: str
     split: str
     names: tuple[str, ...]
+
+
+def lines(root: InputRoot, path: str) -> list[str]:
+    """The lines of a text file, a byte order mark left out. Raises `InputError` where it is not UTF-8."""
+    try:
+        return root.read(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
 
 
 def follow(
@@ -46,7 +55,13 @@ def follow(
         several += sum(name in splits for name in names)
         splits |= {name: one.split for name in names if name not in splits}
     found = {key: replace(pair, split=splits[n]) for key, pair in pairs.items() if (n := name_of(pair)) in splits}
-    there = {name_of(pair) for pair in pairs.values()}
+    there = Counter(name_of(pair) for pair in pairs.values())
+    shared = [f"{name}: {count} images" for name, count in there.items() if count > 1 and name in splits]
+    if shared:
+        raise InputError(
+            f"{len(shared)} names on lists are those of several images, so their splits are unknown; give each image a "
+            f"name of its own, or name the folder with read.images=...:{first_of(shared)}"
+        )
     lost = [f"{one.path}: {name}" for one in lists for name in dict.fromkeys(one.names) if name not in there]
     told = ", ".join(one.path for one in lists)
     if lost and dangling == "refuse":

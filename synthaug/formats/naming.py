@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from synthaug.errors import ConfigError, InputError, first_of
 from synthaug.formats.inputs import InputRoot
-from synthaug.formats.paths import natural_key, source_id
+from synthaug.formats.paths import apart, natural_key, source_id
 from synthaug.sample import escape_id
 
 Dangling = Literal["refuse", "ignore"]
@@ -107,8 +107,9 @@ def find_parts(
 
 
 def find_pairs(
-    root: InputRoot, part: Part, *, suffixes: tuple[str, ...], dangling: Dangling, not_labels: Collection[str] = ()
-) -> list[Pair]:
+    root: InputRoot, part: Part, *, suffixes: tuple[str, ...], dangling: Dangling, not_labels: Collection[str] = (),
+    files: Collection[str] = (), parts: Sequence[Part] = (),
+) -> list[Pair]:  # fmt: skip
     """Images of a part in natural order, each with the label file of its stem.
 
     Args:
@@ -117,16 +118,19 @@ def find_pairs(
         suffixes: Of label files; empty pairs nothing.
         dangling: What to do with label files without an image.
         not_labels: Names of files that are no labels (`classes.txt`) unless an image has their stem.
+        files: Paths of files that are no labels in any case.
+        parts: All parts; what lies in another one below this one is that one's.
 
     Raises:
         InputError: Two images or labels of one stem (E2), or dangling labels (E3), with the first 20.
     """
-    pictures = root.listing(part.images, suffixes=PICTURE_SUFFIXES)
+    pictures = apart(root.listing(part.images, suffixes=PICTURE_SUFFIXES), part.images, [p.images for p in parts])
     images = by_stem((path for path in pictures if is_read(path)), part.images)
     unread = [path for path in pictures if not is_read(path)]
     twins = Counter(stem for path in unread if (stem := _inside(path, part.images)) in images)
     images |= by_stem((path for path in unread if _inside(path, part.images) not in images), part.images)
-    listed = root.listing(part.labels, suffixes=suffixes) if suffixes else ()
+    found = root.listing(part.labels, suffixes=suffixes) if suffixes else ()
+    listed = [p for p in apart(found, part.labels, [p.labels for p in parts]) if p not in files]
     # A picture may be called `train`, and then `train.txt` is its label and no list.
     named = (p for p in listed if p.rpartition("/")[2] not in not_labels or _inside(p, part.labels) in images)
     labels = by_stem(named, part.labels)

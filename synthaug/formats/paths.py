@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 
 from synthaug.errors import SecurityError, printable
 from synthaug.sample import escape_id
@@ -53,6 +54,13 @@ def _is_escaped(part: str) -> bool:
         return False
     raw = _BYTE.sub(lambda found: chr(int(found[1], 16)), part).encode("latin-1")
     return escape_id(raw.decode("utf-8", "surrogateescape").replace("/", "\0")) == part
+
+
+def apart(paths: Sequence[str], folder: str, others: Sequence[str]) -> list[str]:
+    """Paths below `folder` without those that lie in a deeper one of the `others`, which are listed for themselves."""
+    start = f"{folder}/" if folder else ""
+    inner = tuple(f"{other}/" for other in others if other != folder and other.startswith(start))
+    return [path for path in paths if not path.startswith(inner)]
 
 
 def check_path(relpath: str) -> tuple[str, ...]:

@@ -132,7 +132,13 @@ class LooseReader(Reader):
             pair
             for part in self.parts
             for pair in naming.find_pairs(
-                self.source, part, suffixes=self.label_suffixes, dangling=self.dangling, not_labels=self.not_labels
+                self.source,
+                part,
+                suffixes=self.label_suffixes,
+                dangling=self.dangling,
+                not_labels=self.not_labels,
+                files=self.files(),
+                parts=self.parts,
             )
         ]
         if not found:

@@ -133,24 +133,42 @@ class VocReader(LooseReader):
     @cached_property
     def lists(self) -> tuple[lists.Listed, ...]:
         if self.split is not None:
-            path = f"{_LISTS}/{self.split}.txt"
-            return (self._list(path, naming.canonical_split(self.split)),) if self.source.exists(path) else ()
+            split = naming.canonical_split(self.split)
+            paths = [
+                path for word, path in self._lists_there if self.split == word or split == naming.canonical_split(word)
+            ]
+            exact = f"{_LISTS}/{self.split}.txt"
+            return tuple(self._list(path, split) for path in ([exact] if exact in paths else paths)[:1])
         if self.images is not None or any(part.prefix for part in self.find_parts(None)):
             return ()
-        there = [word for word in (*_SPLITS, "trainval") if self.source.exists(f"{_LISTS}/{word}.txt")]
-        found = [self._list(f"{_LISTS}/{word}.txt", word if word in _SPLITS else "train") for word in there]
-        if there and there[-1] == "trainval":  # train and val together: only what neither of them has is news
-            known = {name for one in found[:-1] for name in one.names}
-            found[-1] = replace(found[-1], names=tuple(name for name in found[-1].names if name not in known))
+        there = [(naming.canonical_split(word), path) for word, path in self._lists_there]
+        found = [self._list(path, split) for split in _SPLITS for word, path in there if word == split]
+        known = {name for one in found for name in one.names}
+        for path in (path for word, path in there if word.lower() == "trainval"):
+            both = self._list(path, "train")  # train and val together: only what neither of them has is news
+            found.append(replace(both, names=tuple(name for name in both.names if name not in known)))
         return tuple(found)
+
+    @cached_property
+    def _lists_there(self) -> Sequence[tuple[str, str]]:
+        """Name without suffix, and path, of every list."""
+        there = self.source.is_folder(_LISTS)
+        paths = self.source.listing(_LISTS, suffixes=(".txt",), recursive=False) if there else ()
+        return [(naming.stem_of(path.rpartition("/")[2]), path) for path in paths]
 
     def listed_name(self, pair: naming.Pair) -> str:
         return naming.stem_of(pair.image.rpartition("/")[2])
 
     def _list(self, path: str, split: str) -> lists.Listed:
-        """A list; its rows may end in 1, 0 (difficult) or -1: a class's list has -1 for images without the class."""
-        rows = [row.split() for row in self.source.read(path).decode("utf-8-sig").split("\n")]
-        return lists.Listed(path, split, tuple(row[0] for row in rows if row and row[1:2] != ["-1"]))
+        """A list; its rows may end in 1, 0 (difficult) or -1: a class's list has -1 for images without the class.
+
+        Names may hold spaces, so the last word is such a number only where every row ends in one.
+        """
+        rows = [row.strip() for row in lists.lines(self.source, path) if row.strip()]
+        cut = [row.rsplit(maxsplit=1) for row in rows]
+        if all(len(words) == 2 and words[1] in ("1", "0", "-1") for words in cut):
+            rows = [name for name, number in cut if number != "-1"]
+        return lists.Listed(path, split, tuple(rows))
 
     @cached_property
     def _occurring(self) -> Mapping[str, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synthaug.errors import InputError, first_of
+from synthaug.formats.coco.annotation import is_number
 from synthaug.formats.coco.index import Document, load
 from synthaug.formats.facts import Json
 from synthaug.formats.inputs import InputRoot
@@ -56,7 +57,13 @@ def add_keypoints(root: InputRoot, path: str, content: Json, instances: str, dan
         known = categories.get(str(row.get("id")))
         if known is None or known.get("name") != row.get("name"):
             raise InputError(_contradiction(path, instances, [f"category {row.get('id')!r} ({row.get('name')!r})"]))
+        if any(known.get(key) and row.get(key) and known[key] != row[key] for key in _OF_CLASS):
+            raise InputError(_contradiction(path, instances, [f"keypoints of category {row.get('id')!r}"]))
         known.update({key: row[key] for key in _OF_CLASS if key in row})
+    named = {_key(row): row.get("file_name") for row in content["images"]}
+    renamed = {
+        _key(row) for row in other["images"] if row.get("file_name") != named.get(_key(row), row.get("file_name"))
+    }
     annotations = {row.get("id"): row for row in content["annotations"] if _key(row) is not None}
     posed = [row for row in other["annotations"] if row.get("keypoints")]
     lost = [_told(row) for row in posed if _key(row) not in annotations]
@@ -65,10 +72,11 @@ def add_keypoints(root: InputRoot, path: str, content: Json, instances: str, dan
     unlike = [
         _told(row)
         for known, row in pairs
-        if told[_key(row)] > 1 or any(known.get(key) != row.get(key) for key in ("image_id", "category_id"))
+        if told[_key(row)] > 1 or row.get("image_id") in renamed or _differ(known, row)
     ]
     if unlike or (lost and dangling == "refuse"):
-        raise InputError(_contradiction(path, instances, unlike or lost))
+        way = "" if unlike else ", or leave such keypoints out with dangling=ignore"
+        raise InputError(_contradiction(path, instances, unlike or lost, way))
     for known, row in pairs:
         known.update({key: row[key] for key in _SHARED if key in row})
     return {"keypoint rows without an annotation of their id": len(lost)} if lost else {}
@@ -80,6 +88,21 @@ def _spelt(path: str, word: str) -> str:
     return f"{folder}{slash}{word}{name.removeprefix(_INSTANCES)}" if name.startswith(f"{_INSTANCES}_") else path
 
 
+def _differ(known: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether two rows of one id are of two objects: files that were numbered apart share ids by chance."""
+    if any(known.get(key) != row.get(key) for key in ("image_id", "category_id")):
+        return True
+    return any(known.get(key) and row.get(key) and not _near(known[key], row[key]) for key in ("bbox", "keypoints"))
+
+
+def _near(told: Any, other: Any) -> bool:
+    """Whether two rows of numbers are the same within a pixel, which rounding may cost."""
+    rows = [list(row) for row in (told, other) if isinstance(row, list) and all(map(is_number, row))]
+    if len(rows) < 2 or len(rows[0]) != len(rows[1]):
+        return bool(told == other)
+    return all(abs(a - b) <= 1.0 for a, b in zip(*rows, strict=True))
+
+
 def _key(row: Mapping[str, Any]) -> int | str | None:
     value = row.get("id")
     return value if isinstance(value, int | str) else None
@@ -89,9 +112,8 @@ def _told(row: Mapping[str, Any]) -> str:
     return f"annotation {row.get('id')!r} of image {row.get('image_id')!r}"
 
 
-def _contradiction(path: str, instances: str, offenders: Sequence[str]) -> str:
+def _contradiction(path: str, instances: str, offenders: Sequence[str], way: str = "") -> str:
     return (
-        f"{path} and {instances} do not belong together: {len(offenders)} rows are not in both with one image and one "
-        f"category. Read one of them with read.labels={instances}, or leave such keypoints out with dangling=ignore:"
-        f"{first_of(offenders)}"
+        f"{path} and {instances} do not belong together: {len(offenders)} rows are not in both with one image, "
+        f"category, box and keypoints. Read one of them with read.labels={instances}{way}:{first_of(offenders)}"
     )

@@ -191,7 +191,11 @@ class CocoReader(LooseReader):
             name = str(declared[word]["name"]) if word in declared else word
             renamed[word] = self.classes.get(word, self.classes.get(name, name))
             if word in declared:
-                by_name.setdefault(renamed[word], declared[word])
+                row, known = declared[word], by_name.get(renamed[word], {})
+                _refuse_unlike(known, row, self.root)
+                by_name[renamed[word]] = (
+                    known if known.get("keypoints") else (row if row.get("keypoints") else known or row)
+                )
         fixed = classes.load_names(self.source, self.names) if self.names else ()
         names, class_ids, _ = number_classes(words, renamed, fixed)
         return tuple(_category(name, by_name.get(name, {})) for name in names), class_ids
@@ -238,15 +242,25 @@ class CocoReader(LooseReader):
 def _declare(rows: Sequence[Json], declared: dict[str, Json], path: str) -> None:
     """Adds the categories of a file; a second file must say the same."""
     seen: set[str] = set()
-    for row in sorted(rows, key=lambda r: (isinstance(r.get("id"), str), r.get("id", 0))):
+    for row in sorted(rows, key=lambda r: (isinstance(r.get("id"), str), r.get("id") or 0)):
         key = str(row.get("id"))
-        if not isinstance(row.get("name"), str) or key in seen:
+        if not isinstance(row.get("name"), str) or key in seen or row.get("id") is None:
             raise InputError(f"{path}: category {str(row)[:200]} has no name, or an id that occurs twice")
         if key in declared and declared[key]["name"] != row["name"]:
             raise InputError(f"{path}: category {key} is '{row['name']}' here and '{declared[key]['name']}' elsewhere")
+        _refuse_unlike(declared.get(key, {}), row, path)
         seen.add(key)
         if key not in declared or (row.get("keypoints") and not declared[key].get("keypoints")):
             declared[key] = row
+
+
+def _refuse_unlike(known: Json, row: Json, where: str) -> None:
+    """Refuses keypoints that go by other names, or stand in another order, than those of the same class elsewhere."""
+    if known.get("keypoints") and row.get("keypoints") and known["keypoints"] != row["keypoints"]:
+        raise InputError(
+            f"{where}: category {row.get('id')} ('{row['name']}') has keypoints {str(row['keypoints'])[:80]}, another "
+            f"row of this class {str(known['keypoints'])[:80]}; correct one, or read each split or class apart"
+        )
 
 
 def _category(name: str, row: Json) -> Category:

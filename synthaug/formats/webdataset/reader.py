@@ -24,7 +24,7 @@ from synthaug.labels import Category
 
 PICKLES = frozenset({"pyd", "pkl", "pickle", "pth", "pt", "ckpt", "dill", "joblib"})
 """Suffixes under which other tools run code. They are not read here, and not let through either."""
-_PICTURES = ("png", "jpg", "jpeg", "webp", "tif", "tiff")
+_PICTURES = ("png", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "bmp")
 _HEADS = ("image", "rgb", "img", "color", "colour")
 _LOOKED_AT = 100
 """Samples whose keys are named where no labels were found."""

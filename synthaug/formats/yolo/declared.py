@@ -16,9 +16,10 @@ from typing import Any
 
 from synthaug.errors import InputError, SecurityError, first_of
 from synthaug.formats.inputs import InputRoot, fault_of
-from synthaug.formats.lists import Listed
+from synthaug.formats.lists import Listed, lines
 from synthaug.formats.naming import PICTURE_SUFFIXES, SPLITS, Dangling, Part
 
+_LISTS = (".txt", ".lst", ".list")
 _KEYS = ("train", "val", "test")
 _NO_SPLITS = frozenset({"path", "names", "nc", "download", "kpt_shape", "flip_idx", "kpt_names", "channels"})
 """Keys of a data.yaml that name no folder of pictures; other keys do, where there is such a folder."""
@@ -56,7 +57,7 @@ class Layout:
             InputError: A text file that is named is not there, or names images outside the root.
         """
         entries = list(self._entries())
-        if any(entry.endswith(".txt") for _, entry, _ in entries):
+        if any(is_list(entry) for _, entry, _ in entries):
             return self._by_lists(entries)
         found: dict[str, str] = {}
         for key, _, folder in entries:
@@ -77,11 +78,11 @@ class Layout:
                 if key not in _KEYS and not isinstance(entry, str):
                     continue
                 text = str(entry)  # pyright: ignore[reportUnknownArgumentType]
-                if text.endswith(".txt"):
+                if is_list(text):
                     path = next((p for p in self._places(text) if self.source.exists(p)), None)
                 else:
                     path = self._folder(text)
-                if key in _KEYS or (path is not None and not text.endswith(".txt")):
+                if key in _KEYS or (path is not None and not is_list(text)):
                     rows.append((key, text, path))
         return rows
 
@@ -122,10 +123,13 @@ class Layout:
                 f"{first_of(lost)}"
             )
         lists = [
-            Listed(path, key, self._names(path) if entry.endswith(".txt") else self._images_below(path))
+            Listed(path, key, self._names(path) if is_list(entry) else self._images_below(path))
             for key, entry, path in entries
             if path is not None
         ]
+        # A folder under another key (`img_dir: images`) that holds images of a split is no split of its own.
+        told = {name for one in lists if one.split in _KEYS for name in one.names}
+        lists = [one for one in lists if one.split in _KEYS or told.isdisjoint(one.names)]
         folders = dict.fromkeys(_folder_of(name) for one in lists for name in one.names)
         tops = [f for f in folders if not any(_is_below(f, other) for other in folders)]
         several = len(tops) > 1
@@ -142,7 +146,7 @@ class Layout:
 
     def _names(self, path: str) -> tuple[str, ...]:
         """The images of a list as paths below the root; one that is not there under the first name it may have."""
-        rows = self.source.read(path).decode("utf-8-sig").splitlines()
+        rows = lines(self.source, path)
         found: list[str] = []
         outside: list[str] = []
         for row in filter(None, (row.strip() for row in rows)):
@@ -177,6 +181,11 @@ class Layout:
         return self._listings[folder]
 
 
+def is_list(entry: str) -> bool:
+    """Whether an entry of a data.yaml names a text file of images."""
+    return entry.lower().endswith(_LISTS)
+
+
 def _folder_of(image: str) -> str:
     """The folder whose name decides where labels lie: the last one called `images`, else the image's own."""
     words = image.split("/")[:-1]
@@ -186,7 +195,7 @@ def _folder_of(image: str) -> str:
 
 def _is_below(folder: str, other: str) -> bool:
     """Whether a folder is listed along with another one; one called `images` never is, its labels lie elsewhere."""
-    return folder != other and not folder.endswith("images") and folder.startswith(f"{other}/" if other else "")
+    return folder != other and folder.rpartition("/")[2] != "images" and folder.startswith(f"{other}/" if other else "")
 
 
 def _prefix_of(folder: str) -> str:

@@ -14,7 +14,7 @@ from synthaug.formats import classes, facts, lists, naming, pictures, strays
 from synthaug.formats.classes import Unknown, number_classes, refuse_unknown, text_map
 from synthaug.formats.reading import LooseReader
 from synthaug.formats.yolo import rows
-from synthaug.formats.yolo.declared import Declared, Layout
+from synthaug.formats.yolo.declared import Declared, Layout, is_list
 from synthaug.labels import Category, Instance, Labels, Size
 from synthaug.sample import Sample
 
@@ -108,7 +108,7 @@ class YoloReader(LooseReader):
         return {**super().notes(), "labels of unknown categories": sum(self._strangers.values())}
 
     def files(self) -> tuple[str, ...]:
-        told = (one.path for one in self.lists if one.path.endswith(".txt"))
+        told = (one.path for one in self.lists if is_list(one.path))
         return tuple(dict.fromkeys(path for path in (self._yaml_path, self._names_path, *told) if path))
 
     def describe(self, sample_id: str) -> Description:
