@@ -54,6 +54,14 @@ def test_an_image_in_a_folder_below_another_one_is_read_once(tmp_path: Path, inn
     assert all(len(reader.read(name).labels.instances) == 1 for name in reader.ids())
 
 
+def test_a_folder_of_labels_under_a_key_is_no_split_and_pictures_in_no_named_folder_are_told(tmp_path: Path) -> None:
+    put(tmp_path, "", "b", images="images/val")
+    put(tmp_path, "", "c", "d", images="images/extra")
+    reader = put(tmp_path, "train: images/train\nval: images/val\nlabel_dir: labels", "a", images="images/train")
+    assert splits(reader) == {"train/a": "train", "val/b": "val"}
+    assert reader.notes()["images in no folder of data.yaml"] == 2
+
+
 def test_a_folder_of_a_split_inside_that_of_another_one_is_read_once(tmp_path: Path) -> None:
     put(tmp_path, "", "b", images="images/val")
     assert splits(put(tmp_path, "train: images\nval: images/val", "a")) == {"train/a": "train", "val/b": "val"}

@@ -82,7 +82,8 @@ class Layout:
                     path = next((p for p in self._places(text) if self.source.exists(p)), None)
                 else:
                     path = self._folder(text)
-                if key in _KEYS or (path is not None and not is_list(text)):
+                # `label_dir: labels` names a folder, but none of pictures.
+                if key in _KEYS or (path is not None and not is_list(text) and self._images_below(path)):
                     rows.append((key, text, path))
         return rows
 

@@ -105,7 +105,17 @@ class YoloReader(LooseReader):
         return tuple(self.pairs)
 
     def notes(self) -> Mapping[str, int]:
-        return {**super().notes(), "labels of unknown categories": sum(self._strangers.values())}
+        unnamed = self._unnamed
+        more = {f"images in no folder of {self._yaml_path}": unnamed} if unnamed else {}
+        return {**super().notes(), "labels of unknown categories": sum(self._strangers.values()), **more}
+
+    @cached_property
+    def _unnamed(self) -> int:
+        """How many pictures below the root lie beside the folders that data.yaml names: they are not read."""
+        if self.split is not None or self.lists or tuple(self.parts) != self._declared.parts:
+            return 0
+        inside = tuple(f"{part.images}/" if part.images else "" for part in self.parts)
+        return sum(not path.startswith(inside) for path in self.source.listing("", suffixes=naming.PICTURE_SUFFIXES))
 
     def files(self) -> tuple[str, ...]:
         told = (one.path for one in self.lists if is_list(one.path))
