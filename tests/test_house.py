@@ -48,6 +48,7 @@ HEAVY = {
     ),
     "diffusers": ("models/",),
     "transformers": ("models/",),
+    "peft": ("models/",),
     "albumentations": ("augment/bridge",),
     "kornia": ("augment/bridge",),
     "mitsuba": ("render/",),
@@ -72,8 +73,9 @@ HEAVY = {
 LIGHT = ("cv2", "PIL", "omegaconf")
 """Heavy enough to be listed, light enough to be imported at the top of their files."""
 TORCH_AT_TOP = (
-    "models/", "items.py", "loader.py", "augment/photometric_torch.py", "train/checkpoint.py", "train/loop.py",
-    "train/measure.py", "metrics/features.py",
+    "models/", "items.py", "loader.py", "augment/photometric_torch.py", "train/checkpoint.py", "train/refiner_work.py",
+    "train/fitting.py", "train/machine.py", "train/lora_work.py",
+    "train/measure.py", "metrics/features.py", "metrics/detector.py", "metrics/downstream.py",
 )  # fmt: skip
 
 

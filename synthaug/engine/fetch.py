@@ -23,6 +23,7 @@ from synthaug.engine.model_files import choose
 from synthaug.engine.publish import PRIVATE, TEMPORARY, Output
 from synthaug.errors import ConfigError, InputError, Interrupted, Refusal, printable
 from synthaug.models import snapshot
+from synthaug.models.hashes import LOCK
 from synthaug.models.plain import check_fields, check_safetensors, read_json
 
 PAUSES = (1.0, 4.0, 15.0, 30.0)
@@ -93,7 +94,7 @@ class _Fetch:
         finally:
             os.close(held)
         self.clear()
-        _tell(f"{wish.into}: {len(files)} files, {_amount(self._due)}, locked in {snapshot.LOCK}")
+        _tell(f"{wish.into}: {len(files)} files, {_amount(self._due)}, locked in {LOCK}")
 
     def clear(self) -> None:
         """Removes what a finished fetch leaves beside its folder; does nothing elsewhere."""
@@ -214,7 +215,7 @@ class _Fetch:
         if hashes.keys() != {file.name for file in files}:
             raise InputError(f"{model} holds other files than were fetched; remove {self._root} and fetch again")
         about = {"repository": wish.repository, "commit": wish.commit, "host": self._hub.origin}
-        self._output.publish_file(f"model/{snapshot.LOCK}", model_lock.pack(hashes, about))
+        self._output.publish_file(f"model/{LOCK}", model_lock.pack(hashes, about))
         with self._output.explained():
             self._files.rename(str(model), str(wish.into))
             self._files.fsync_dir(str(self._root))

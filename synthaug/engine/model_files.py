@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 from synthaug.engine.hub import Remote
 from synthaug.errors import InputError, SecurityError, first_of, printable
-from synthaug.models.snapshot import LOCK
+from synthaug.models.hashes import LOCK
 
 _KINDS = (".json", ".safetensors", ".txt", ".model")
 _PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".msgpack", ".h5")

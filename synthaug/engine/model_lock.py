@@ -13,6 +13,7 @@ from typing import Any, cast
 from synthaug.engine.publish import PRIVATE, TEMPORARY, Output
 from synthaug.errors import ConfigError, InputError, printable
 from synthaug.models import snapshot
+from synthaug.models.hashes import LOCK
 from synthaug.models.plain import read_json
 
 
@@ -40,17 +41,17 @@ def lock(folder: str) -> int:
             raise
         raise InputError(
             f"{error}\nThe lock of {root} is not replaced. Where you changed the files yourself, remove"
-            f" {snapshot.LOCK} and lock the folder again"
+            f" {LOCK} and lock the folder again"
         ) from error
     if not any(name.endswith(".safetensors") for name in hashes):
         raise ConfigError(f"{root}: no safetensors in it, so there is no model to lock")
     if "model_index.json" in hashes:
-        snapshot.inspect(root)
+        snapshot.inspect_folder(root)
     if standing is None:
         if not os.access(root, os.W_OK):
             raise ConfigError(f"{root} cannot be written by this user; its lock belongs into it")
         output = Output(root)
-        output.publish_file(snapshot.LOCK, pack(hashes, {}))
+        output.publish_file(LOCK, pack(hashes, {}))
         _tidy(output)
     print(f"{root}: {len(hashes)} files {'match their lock' if standing else 'locked'}", file=sys.stderr)
     return 0
@@ -58,10 +59,10 @@ def lock(folder: str) -> int:
 
 def read(root: Path) -> Mapping[str, Any] | None:
     """The lock in a folder as it is, None where there is none."""
-    path = root / snapshot.LOCK
+    path = root / LOCK
     if not path.is_file():
         return None
-    found = read_json(path, snapshot.LOCK)
+    found = read_json(path, LOCK)
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthaug.errors import ConfigError, InputError, printable
 from synthaug.models.snapshot import inspect_part
 
-CLASSES = ("ControlNetModel", "ControlNetUnionModel")
-"""Residual networks of the UNet families; transformers have others, which their own pipelines run."""
+CLASSES = ("ControlNetModel", "ControlNetUnionModel", "FluxControlNetModel")
+"""Residual networks; those of UNets run in our loop (`open_controlnet`), that of FLUX.1 in its pipeline (`opening`)."""
 
-_MODES = {"ControlNetUnionModel": "num_control_type"}
+_MODES = {"ControlNetUnionModel": ("num_control_type", 6), "FluxControlNetModel": ("num_mode", None)}
 
 
 def digest(path: str) -> str:
@@ -22,8 +24,9 @@ def digest(path: str) -> str:
 def inputs(path: str) -> int | None:
     """How many kinds of guidance a union net takes; None for a net of one kind."""
     config, _ = inspect_part(path, CLASSES)
-    field = _MODES.get(str(config["_class_name"]))
-    return None if field is None else int(config.get(field, 6))
+    field, count = _MODES.get(str(config["_class_name"]), ("", None))
+    found = config.get(field, count)
+    return None if found is None else int(found)
 
 
 def open_controlnet(path: str | Path, *, device: str, dtype: str, width: int) -> Any:
@@ -56,4 +59,50 @@ def open_controlnet(path: str | Path, *, device: str, dtype: str, width: int) ->
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"ControlNet {printable(str(path))} does not load: {error}") from error
+    _keep_apart(net)
     return net.to(device).eval().requires_grad_(False)
+
+
+def _keep_apart(net: Any) -> None:
+    """Lets the pictures of a batch into a union net without seeing each other.
+
+    Its attention runs along the first axis (as CLIP lays it out), and that axis holds pictures: in a batch, each
+    would attend to its neighbours. Published nets are run with one picture, where attention over one row, or two
+    equal ones, gives the value back; so that is what each picture gets.
+    """
+    for layer in getattr(net, "transformer_layes", ()):
+        layer.attn = _value_only(layer.attn)
+
+
+def _value_only(attention: Any) -> Any:
+    """`torch.nn.MultiheadAttention` of every row to itself alone, in the same form."""
+    import torch
+
+    class ValueOnly(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = attention
+
+        def forward(self, *given: Any, **ignored: Any) -> tuple[Any, None]:
+            width, bias = self.inner.embed_dim, self.inner.in_proj_bias
+            value = torch.nn.functional.linear(
+                given[2], self.inner.in_proj_weight[2 * width :], None if bias is None else bias[2 * width :]
+            )
+            return self.inner.out_proj(value), None
+
+    return ValueOnly()
+
+
+def shared(paths: Sequence[str], opener: Callable[[str], Any]) -> list[Any]:
+    """One net per path, in order; a path that occurs twice gives the same net, so that a union net is loaded once
+    and shown all of its kinds together.
+
+    Args:
+        opener: From a path to a net, such as `Img2ImgModel.open_net`.
+    """
+    opened: dict[str, Any] = {}
+    for path in paths:
+        place = os.path.realpath(path)
+        if place not in opened:
+            opened[place] = opener(path)
+    return [opened[os.path.realpath(path)] for path in paths]

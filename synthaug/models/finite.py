@@ -21,10 +21,14 @@ class FiniteWatch:
         """Before each call: every picture is alive until seen otherwise."""
         self.alive = [True] * count
 
-    def _watched(self, image: Any, *args: Any, **kwargs: Any) -> Any:
+    def see(self, image: Any) -> None:
+        """Looks at [B, ...] values that were decoded, for pipelines that clip them before they process them."""
         import torch
 
         if isinstance(image, torch.Tensor) and len(image) == len(self.alive):
             finite = torch.isfinite(image).flatten(1).all(1).tolist()
             self.alive = [a and b for a, b in zip(self.alive, finite, strict=True)]
+
+    def _watched(self, image: Any, *args: Any, **kwargs: Any) -> Any:
+        self.see(image)
         return self._inner(image, *args, **kwargs)

@@ -73,37 +73,36 @@ class Shown:
         parts = [torch.nn.functional.pixel_shuffle(part, factor) for part in tiles.split(unshuffled)]
         return Shown(hint, parts, tiles.split(weights))
 
-    def added(
-        self, tile: int, latents: Tensor, timestep: Tensor, tokens: Tensor, more: dict[str, Tensor] | None
-    ) -> tuple[list[Tensor], Tensor]:
-        """What the net adds to the denoiser's blocks, weighted place by place."""
-        import torch
 
-        net, image, weights = self.hint.net, self.images[tile], self.weights[tile]
-        if self.hint.mode is None:
-            down, mid = net(
-                latents, timestep, encoder_hidden_states=tokens, controlnet_cond=image, added_cond_kwargs=more,
-                return_dict=False,
-            )  # fmt: skip
-        else:
-            kinds = torch.zeros(len(latents), net.config.num_control_type, device=latents.device, dtype=latents.dtype)
-            kinds[:, self.hint.mode] = 1
-            down, mid = net(
-                latents, timestep, encoder_hidden_states=tokens, controlnet_cond=[image], control_type=kinds,
-                control_type_idx=[self.hint.mode], conditioning_scale=[1.0], added_cond_kwargs=more, return_dict=False,
-            )  # fmt: skip
-        return [_weighted(part, weights) for part in down], _weighted(mid, weights)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the nets are asked about: noisy latents, as the denoiser sees them.
+
+    Attributes:
+        latents: [B, C, h, w], twice as many where guidance is used.
+        timestep: Of the step.
+        tokens: Encoded prompts.
+        more: Pooled words and sizes, for XL.
+        tile: Which tile these latents are.
+    """
+
+    latents: Tensor
+    timestep: Tensor
+    tokens: Tensor
+    more: dict[str, Tensor] | None
+    tile: int = 0
 
 
-def _weighted(part: Tensor, weights: Tensor) -> Tensor:
-    """Residuals of any resolution, by the weights averaged over the area of each place."""
-    import torch
+def residuals(shown: Sequence[Shown], asked: Asked) -> dict[str, Any]:
+    """The sum of what all nets add to the denoiser's blocks, as it takes it.
 
-    return part * torch.nn.functional.adaptive_avg_pool2d(weights, (part.shape[-2], part.shape[-1]))
-
-
-def residuals(added: Sequence[tuple[list[Tensor], Tensor]]) -> dict[str, Any]:
-    """The sum of what all nets add, as the denoiser takes it."""
+    Hints of one union net are shown to it together, in one call: it was trained to weigh kinds against each other.
+    """
+    groups: dict[tuple[int, int], list[Shown]] = {}
+    for place, one in enumerate(shown):
+        alone = 0 if one.hint.mode is not None else 1 + place
+        groups.setdefault((id(one.hint.net), alone), []).append(one)
+    added = [_added(group, asked) for group in groups.values()]
     if not added:
         return {}
     down = [sum(parts[1:], parts[0]) for parts in zip(*(rows for rows, _ in added), strict=True)]
@@ -112,3 +111,56 @@ def residuals(added: Sequence[tuple[list[Tensor], Tensor]]) -> dict[str, Any]:
         "down_block_additional_residuals": down,
         "mid_block_additional_residual": sum(middles[1:], middles[0]),
     }
+
+
+def _added(group: Sequence[Shown], asked: Asked) -> tuple[list[Tensor], Tensor]:
+    """What one net adds, weighted place by place."""
+    hint, tile = group[0].hint, asked.tile
+    told: dict[str, Any] = {"controlnet_cond": group[0].images[tile]}
+    if hint.mode is not None:
+        told = _kinds(group, asked)
+    down, mid = hint.net(
+        asked.latents, asked.timestep, encoder_hidden_states=asked.tokens, added_cond_kwargs=asked.more,
+        return_dict=False, **told,
+    )  # fmt: skip
+    if len(group) > 1:  # weighted inside, where the kinds meet
+        return list(down), mid
+    weights = group[0].weights[tile]
+    return [_weighted(part, weights) for part in down], _weighted(mid, weights)
+
+
+def _kinds(group: Sequence[Shown], asked: Asked) -> dict[str, Any]:
+    """What a union net is shown: images, which inputs they are, and how much each counts."""
+    import torch
+
+    modes = [one.hint.mode for one in group]
+    count, latents = group[0].hint.net.config.num_control_type, asked.latents
+    kinds = torch.zeros(len(latents), count, device=latents.device, dtype=latents.dtype)
+    kinds[:, modes] = 1
+    scales = [_Scale(one.weights[asked.tile]) for one in group] if len(group) > 1 else [1.0]
+    images = [one.images[asked.tile] for one in group]
+    return {
+        "controlnet_cond": images, "control_type": kinds, "control_type_idx": modes, "conditioning_scale": scales,
+    }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """A union net's scale of one kind, by place: where the net multiplies by a number, this multiplies by a map.
+
+    Of what has places it scales each; of a picture's summary, [B, 1, C], it scales by the picture's mean.
+    """
+
+    weights: Tensor
+
+    def __rmul__(self, values: Tensor) -> Tensor:
+        if values.ndim == 3:
+            return values * self.weights.mean((2, 3))[:, :, None]
+        return values * self.weights
+
+
+def _weighted(part: Tensor, weights: Tensor) -> Tensor:
+    """Residuals of any resolution, by the weights averaged over the area of each place."""
+    import torch
+
+    return part * torch.nn.functional.adaptive_avg_pool2d(weights, (part.shape[-2], part.shape[-1]))

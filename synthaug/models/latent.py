@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthaug.models.embeddings import EmbeddingCache
-from synthaug.models.hints import Hint, Shown, Tiles, residuals
+from synthaug.models.hints import Asked, Hint, Shown, Tiles, residuals
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from synthaug.models.image_prompt import Seen
     from synthaug.models.noise import SampleNoise
 
 
@@ -49,6 +50,8 @@ class Job:
         hints: Guidance images; none for plain image-to-image.
         hold: Holds places back; None lets everything move.
         tiles: Of the latent; None for one whole.
+        noise: [B, C, h, w] standard normal, to start from; None draws it from each picture's own seed.
+        photos: An image prompt per picture; needed where the pipeline has an adapter for them, otherwise none.
     """
 
     images: Tensor
@@ -60,6 +63,8 @@ class Job:
     hints: Sequence[Hint] = ()
     hold: Hold | None = None
     tiles: Tiles | None = None
+    noise: Tensor | None = None
+    photos: Sequence[Seen] = ()
 
 
 class LatentLoop:
@@ -80,7 +85,7 @@ class LatentLoop:
 
     def __call__(self, job: Job, noise: SampleNoise) -> Tensor:
         """[B, 3, H, W] decoded, in [-1, 1] where finite and not yet clamped. Call it under `noise`."""
-        original, start = self._encoded(job.images, noise)
+        original, start = self._encoded(job, noise)
         latents = self._denoised(job, original, start, noise)
         return self._decoded(latents)
 
@@ -96,19 +101,26 @@ class LatentLoop:
         )
         return Words(found[0], found[2] if self._xl else None)
 
-    def _encoded(self, images: Tensor, noise: SampleNoise) -> tuple[Tensor, Tensor]:
-        """Latents of the pictures, and their starting noise; drawn per sample: posterior first, as in diffusers."""
+    def _encoded(self, job: Job, noise: SampleNoise) -> tuple[Tensor, Tensor]:
+        """Latents of the pictures, and their starting noise; drawn per sample: posterior first, as in diffusers.
+
+        Where the noise is given, so that frames agree on it, the posterior's mean stands for its draw.
+        """
         from diffusers.utils.torch_utils import randn_tensor
 
         vae, dtype = self._pipe.vae, self._pipe.unet.dtype
         with _Upcast(vae):
-            coded = vae.encode(images.to(vae.dtype) * 2 - 1)
-        if hasattr(coded, "latent_dist"):
+            coded = vae.encode(job.images.to(vae.dtype) * 2 - 1)
+        if not hasattr(coded, "latent_dist"):
+            latents = coded.latents
+        elif job.noise is not None:
+            latents = coded.latent_dist.mean
+        else:
             mean, std = coded.latent_dist.mean, coded.latent_dist.std
             latents = mean + std * randn_tensor(mean.shape, noise.tokens, mean.device, mean.dtype)
-        else:
-            latents = coded.latents
         latents = self._normalised(latents.to(dtype), inverse=False)
+        if job.noise is not None:
+            return latents, job.noise.to(latents)
         return latents, randn_tensor(latents.shape, noise.tokens, latents.device, dtype)
 
     def _normalised(self, latents: Tensor, *, inverse: bool) -> Tensor:
@@ -153,16 +165,20 @@ class LatentLoop:
         negative = self.words(job.negatives) if guided else []
         tokens = torch.cat([w.tokens for w in (*negative, *positive)])
         scale = self._scale_embedding(job, latents)
+        seen = _seen(job.photos, tokens, twice=guided)
         hints = [Shown.of(hint, job.tiles, twice=guided) for hint in job.hints]
+
+        def looked(more: dict[str, Tensor] | None) -> dict[str, Any] | None:
+            return more if seen is None else {**(more or {}), "image_embeds": [seen]}
 
         def one(crop: Tensor, tile: int, step: int, timestep: Tensor, steps: int) -> Tensor:
             both = torch.cat([crop, crop]) if guided else crop
             both = self._pipe.scheduler.scale_model_input(both, timestep)
             more = self._sizes((*negative, *positive), crop, job.images) if self._xl else None
             shown = [h for h in hints if h.hint.active(step, steps)]
-            added = residuals([h.added(tile, both, timestep, tokens, more) for h in shown])
+            added = residuals(shown, Asked(both, timestep, tokens, more, tile))
             prediction = self._pipe.unet(
-                both, timestep, encoder_hidden_states=tokens, timestep_cond=scale, added_cond_kwargs=more,
+                both, timestep, encoder_hidden_states=tokens, timestep_cond=scale, added_cond_kwargs=looked(more),
                 return_dict=False, **added,
             )[0]  # fmt: skip
             if not guided:
@@ -207,6 +223,16 @@ class LatentLoop:
         vae = self._pipe.vae
         with _Upcast(vae):
             return vae.decode(self._normalised(latents, inverse=True).to(vae.dtype), return_dict=False)[0]
+
+
+def _seen(photos: Sequence[Seen], like: Tensor, *, twice: bool) -> Tensor | None:
+    """The embeddings of all photos, those against before those toward, as words are."""
+    import torch
+
+    if not photos:
+        return None
+    against = [photo.against for photo in photos] if twice else []
+    return torch.cat([*against, *(photo.toward for photo in photos)]).to(like)
 
 
 class _Upcast:

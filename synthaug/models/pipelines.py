@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import inspect as signatures
 import math
-import os
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synthaug.errors import ConfigError, SynthaugError
-from synthaug.models.finite import FiniteWatch
+from synthaug.models import capabilities, controlnets, opening
+from synthaug.models.additions import Additions, apply
 from synthaug.models.hints import Hint, Tiles
+from synthaug.models.image_prompt import Read, Viewer
 from synthaug.models.latent import Hold, Job, LatentLoop
+from synthaug.models.native import Made, NativeRun, Task
 from synthaug.models.snapshot import Snapshot, inspect
+from synthaug.models.speed import Speed, prepare
 
 if TYPE_CHECKING:
     import torch
 
-_OFFLINE = {
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
-}
 _SIDE = 64
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -37,14 +32,16 @@ class Request:
     Attributes:
         prompt: Words for the picture.
         negative: Words against; empty for none.
-        strength: In (0, 1]; share of the denoising steps that are run.
+        strength: In (0, 1]; share of the denoising steps that are run. None for families that have none.
         seed: 63 bits, behind all noise of this picture.
+        photo: Name of the photo that is its image prompt; empty where the model has none.
     """
 
     prompt: str
     negative: str
-    strength: float
+    strength: float | None
     seed: int
+    photo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +54,20 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What the families of our own loop can be told beside words.
+    """What can be told beside words; all of it to the families of our own loop, `hints` to all with ControlNets.
 
     Attributes:
-        hints: Guidance images with their ControlNets, padded as the pictures are.
+        hints: Guidance images with their ControlNets (see `Img2ImgModel.open_net`), padded as the pictures are.
         hold: What holds places back (see `latent.Hold`), or None.
         tiles: Of the padded latent; None for one whole.
+        noise: [B, C, h, w] standard normal on the padded latent's grid, to start from; None draws it from the
+            requests' seeds.
     """
 
     hints: Sequence[Hint] = ()
     hold: Hold | None = None
     tiles: Tiles | None = None
+    noise: torch.Tensor | None = None
 
 
 class Img2ImgModel:
@@ -82,34 +82,68 @@ class Img2ImgModel:
         factor: Pixels of the picture per place of the latent, along one side.
         multiple: Sides are padded to a multiple of this many pixels.
         loop: Ours, for the families that it knows; None where diffusers' own pipeline runs.
+        native: Diffusers' own pipeline, so called that pictures cannot influence each other.
     """
 
-    def __init__(self, pipe: Any, snapshot: Snapshot) -> None:
+    def __init__(self, pipe: Any, snapshot: Snapshot, prior: Any = None) -> None:
         self._pipe = pipe
         self.snapshot = snapshot
         # UNets are trained on multiples of 64; and on a CPU, where the last few values of a tensor go through
         # scalar code, whole vectors per picture keep its bytes independent of its place in the batch.
-        self.factor = int(getattr(pipe, "vae_scale_factor", 8))
+        own = hasattr(pipe, "vae_scale_factor")
+        self.factor = int(pipe.vae_scale_factor if own else pipe.image_processor.config.vae_scale_factor)
         self.multiple = math.lcm(self.factor * snapshot.family.patch, _SIDE)
-        self._accepts = frozenset(signatures.signature(pipe.__call__).parameters)
-        self._finite = FiniteWatch(pipe.image_processor)
+        self.native = NativeRun(pipe, snapshot.family, prior)
         self.loop = LatentLoop(pipe) if snapshot.family.guided else None
+        self._viewer: Viewer | None = None
+
+    def equip(self, additions: Additions, speed: Speed, *, steps: int, read: Read | None = None) -> Mapping[str, Any]:
+        """Adds what was asked for beside the model's own weights; once, before the first batch.
+
+        Args:
+            additions: LoRAs, learnt words, a scheduler, an image prompt; `check` has passed.
+            speed: Ways to run faster; `check` has passed.
+            steps: Denoising steps at strength 1.
+            read: From a photo's name to its pixels [H, W, 3] uint8; needed for an image prompt.
+
+        Returns:
+            Facts of `speed.prepare`.
+
+        Raises:
+            ConfigError: Something made for another base, or that this device cannot run.
+            InputError, SecurityError: Files that are broken, or no plain data.
+        """
+        self._viewer = apply(self._pipe, additions, steps=steps, read=read)
+        return prepare(self._pipe, speed, device=str(self._pipe.device))
 
     @property
     def text_width(self) -> int:
         """Channels of the text embeddings that the denoiser takes: 768 for Stable Diffusion 1, 2048 for XL."""
         return int(self._pipe.unet.config.cross_attention_dim)
 
-    def check(self, *, negative: bool, steps: int, strength: float) -> None:
-        """Refuses what this family cannot do. Raises `ConfigError`."""
+    @property
+    def channels(self) -> int:
+        """Channels of the latents; for the families of `loop`."""
+        return int(self._pipe.vae.config.latent_channels)
+
+    def open_net(self, path: str | Path) -> Any:
+        """Loads a ControlNet of this family, onto the model's device.
+
+        Raises:
+            ConfigError: The family takes none, or the ControlNet is of another one.
+            InputError, SecurityError: As `open_img2img`.
+        """
         family = self.snapshot.family
-        if negative and "negative_prompt" not in self._accepts:
-            raise ConfigError(f"negative_prompt is set, but {family.name} takes none; leave it empty")
-        if family.flow and int(max(steps - steps * strength, 0)) == 0:
-            raise ConfigError(
-                f"strength={strength} with steps={steps}: {family.name} would start from pure noise and ignore the"
-                f" picture; use strength <= {1 - 1 / steps:.3g} or more steps"
-            )
+        capabilities.refuse(family, ["controls"])
+        if family.control_net:
+            return opening.open_control_net(path, family.control_net, self._pipe)
+        dtype = str(self._pipe.unet.dtype).removeprefix("torch.")
+        return controlnets.open_controlnet(path, device=str(self._pipe.device), dtype=dtype, width=self.text_width)
+
+    def check(self, *, negative: bool, steps: int, strength: float | None) -> None:
+        """Refuses what this family cannot do; needs nothing loaded, see `capabilities`. Raises `ConfigError`."""
+        capabilities.refuse(self.snapshot.family, ["negative_prompt"] if negative else [])
+        capabilities.check_strength(self.snapshot.family, strength, steps)
 
     def __call__(
         self,
@@ -130,20 +164,22 @@ class Img2ImgModel:
             extras: Guidance images, protection, tiles; for the families of `loop`.
 
         Raises:
+            ConfigError: A strength that the family does not have, or lacks; settings that its pipeline refuses.
             SynthaugError: Extras for a family without our loop; the pipeline changed the size or drew noise outside
                 of the requests' seeds.
         """
         import torch
 
-        if extras is not None and self.loop is None:
-            raise SynthaugError(f"{self.snapshot.family.name} takes no guidance images, protection or tiles")
+        self._check_extras(extras)
         height, width = images.shape[-2:]
         padded = pad_reflect(images, self.multiple)
         result = torch.empty_like(images, dtype=torch.float32)
         reasons = [""] * len(requests)
-        for strength in sorted({request.strength for request in requests}):
+        for strength in sorted({request.strength for request in requests}, key=lambda s: s or 0.0):
+            capabilities.check_strength(self.snapshot.family, strength, steps)
+            hints = extras.hints if extras is not None else ()
             if self.loop is None:
-                pixels, flagged, finite = self._run(padded, requests, strength, steps, guidance)
+                pixels, flagged, finite = self._run(padded, requests, strength, steps, guidance, hints)
             else:
                 pixels, flagged, finite = self._own(padded, requests, strength, steps, guidance, extras or Extras())
             if pixels.shape != padded.shape:
@@ -160,11 +196,19 @@ class Img2ImgModel:
                 result[i] = torch.nan
         return Output(result, tuple(reasons))
 
+    def _check_extras(self, extras: Extras | None) -> None:
+        if extras is None or self.loop is not None:
+            return
+        family = self.snapshot.family
+        asked = [name for name in ("hold", "tiles", "noise") if getattr(extras, name) is not None]
+        if asked or (extras.hints and "controls" not in family.knobs):
+            raise SynthaugError(f"{family.name} takes no {', '.join(asked) or 'guidance images'}")
+
     def _own(
         self,
         images: torch.Tensor,
         requests: Sequence[Request],
-        strength: float,
+        strength: float | None,
         steps: int,
         guidance: float,
         extras: Extras,
@@ -175,11 +219,19 @@ class Img2ImgModel:
         from synthaug.models.noise import SampleNoise
 
         assert self.loop is not None
+        assert strength is not None
         prompts, negatives = [r.prompt for r in requests], [r.negative for r in requests]
-        job = Job(images, prompts, negatives, strength, steps, guidance, extras.hints, extras.hold, extras.tiles)
+        told = (extras.hints, extras.hold, extras.tiles, extras.noise)
+        photos = () if self._viewer is None else self._viewer([request.photo for request in requests])
+        job = Job(images, prompts, negatives, strength, steps, guidance, *told, photos=photos)
         noise = SampleNoise([request.seed for request in requests])
         with torch.inference_mode(), noise:
             decoded = self.loop(job, noise)
+            if extras.noise is not None and any(noise.counts):
+                raise ConfigError(
+                    f"{type(self._pipe.scheduler).__name__} draws noise of its own in every step, which would not stick"
+                    " to surfaces; for sequence choose DDIM, Euler, UniPC or DPM-Solver++"
+                )
             alive = torch.isfinite(decoded).flatten(1).all(1)
             checked, flags = decoded, None
             if getattr(self._pipe, "safety_checker", None) is not None:
@@ -188,91 +240,38 @@ class Img2ImgModel:
         return pixels, [bool(f) for f in flags or [False] * len(requests)], alive.tolist()
 
     def _run(
-        self, images: torch.Tensor, requests: Sequence[Request], strength: float, steps: int, guidance: float
+        self,
+        images: torch.Tensor,
+        requests: Sequence[Request],
+        strength: float | None,
+        steps: int,
+        guidance: float,
+        hints: Sequence[Hint] = (),
     ) -> tuple[torch.Tensor, list[bool], list[bool]]:
-        import torch
-
-        from synthaug.models.noise import SampleNoise
-
-        noise = SampleNoise([request.seed for request in requests])
-        height, width = images.shape[-2:]
-        arguments: Mapping[str, Any] = {
-            "prompt": [request.prompt for request in requests],
-            "negative_prompt": [request.negative for request in requests],
-            "image": images.to(self._pipe.dtype),
-            "strength": strength,
-            "num_inference_steps": steps,
-            self.snapshot.family.guidance: guidance,
-            "height": height,
-            "width": width,
-            "generator": noise.tokens,
-            "output_type": "pt",
-        }
-        self._finite.reset(len(requests))
-        with torch.inference_mode(), noise, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            output = self._pipe(**{name: value for name, value in arguments.items() if name in self._accepts})
-        pixels = output.images.to(torch.float32)
-        flags = getattr(output, "nsfw_content_detected", None) or [False] * len(requests)
-        alive = torch.isfinite(pixels).flatten(1).all(1).tolist()
-        return pixels, [bool(flag) for flag in flags], [a and b for a, b in zip(alive, self._finite.alive, strict=True)]
+        prompts, negatives = [r.prompt for r in requests], [r.negative for r in requests]
+        seeds = [r.seed for r in requests]
+        made: Made = self.native(Task(images, prompts, negatives, seeds, strength, steps, guidance, hints))
+        return made.pixels, made.flagged, made.alive
 
 
-def open_img2img(path: str | Path, *, device: str, dtype: str) -> Img2ImgModel:
-    """Loads a pipeline folder that passed `snapshot.inspect`. Offline, from safetensors alone.
+def open_img2img(path: str | Path, *, device: str, dtype: str, base: str | Path = "") -> Img2ImgModel:
+    """Loads a model that passed `snapshot.inspect`. Offline, from safetensors alone.
 
     Args:
-        path: A diffusers pipeline folder of a text-to-image or image-to-image family in our table.
+        path: A diffusers pipeline folder of a family in our table, or one safetensors file.
         device: `cpu`, `cuda:0`, ...
         dtype: `float32`, `bfloat16` or `float16`.
+        base: What the model lacks: for a file, a diffusers folder of its family; for a decoder of Kandinsky, the
+            folder of the prior.
 
     Raises:
-        ConfigError: No such pipeline, or a family without `strength`.
+        ConfigError: No such model, one that cannot serve here, or that needs a library which is not installed.
         InputError: Truncated, altered or incomplete files.
         SecurityError: Code, pickles, or classes outside our table.
     """
-    snapshot = inspect(path)
-    for name, value in _OFFLINE.items():
-        os.environ[name] = value
-    import torch
-
-    _quiet()  # before the pipelines: their import already complains of processors that it does not need
-    from diffusers.pipelines.auto_pipeline import AutoPipelineForImage2Image
-
-    wanted = getattr(torch, dtype)
-    try:
-        pipe: Any = AutoPipelineForImage2Image.from_pretrained(
-            str(snapshot.path), dtype=wanted, use_safetensors=True, local_files_only=True, variant=_variant(snapshot)
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ConfigError(f"model={snapshot.path}: {snapshot.pipeline} does not load: {error}") from error
-    if type(pipe).__name__ != snapshot.family.img2img:
-        raise ConfigError(
-            f"model={snapshot.path}: diffusers made a {type(pipe).__name__}, expected {snapshot.family.img2img}"
-        )
-    pipe.to(device) if pipe.dtype == wanted else pipe.to(device, wanted)
-    pipe.set_progress_bar_config(disable=True)
-    for name in snapshot.components:
-        module = getattr(pipe, name, None)
-        if isinstance(module, torch.nn.Module):
-            module.eval().requires_grad_(False)
-    return Img2ImgModel(pipe, snapshot)
-
-
-def _quiet() -> None:
-    """Silences the loaders: their bars and hints would run through our own progress bar."""
-    import diffusers.utils.logging as diffusers_log
-    import transformers.utils.logging as transformers_log
-
-    for log in (diffusers_log, transformers_log):
-        log.disable_progress_bar()
-        log.set_verbosity_error()
-
-
-def _variant(snapshot: Snapshot) -> str | None:
-    """`fp16` where the folder holds half-precision weights alone, as most downloads of SDXL do."""
-    weights = [file.name for file in snapshot.path.glob("*/*.safetensors")]
-    return "fp16" if weights and all(".fp16" in name for name in weights) else None
+    snapshot = inspect(path, base)
+    opened = opening.open_pipe(snapshot, device=device, dtype=dtype)
+    return Img2ImgModel(opened.pipe, snapshot, opened.prior)
 
 
 def pad_reflect(images: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -39,10 +39,12 @@ class Shape:
     Attributes:
         channels: Per level, from full to coarsest; each level halves the sides.
         layers: Residual blocks per level.
+        extra: Channels of the maps that come with the picture (`maps.MapSpec.channels`).
     """
 
     channels: tuple[int, ...] = (64, 96, 128)
     layers: int = 1
+    extra: int = 0
 
     @property
     def multiple(self) -> int:
@@ -62,7 +64,7 @@ def network(shape: Shape) -> Any:
     if not 1 <= levels <= 5 or any(c < 8 or c % 8 for c in shape.channels):
         raise ConfigError(f"channels={list(shape.channels)}: expected 1 to 5 multiples of 8")
     return UNet2DModel(
-        in_channels=2 * 3 * FOLD**2,
+        in_channels=(2 * 3 + shape.extra) * FOLD**2,
         out_channels=3 * FOLD**2,
         layers_per_block=shape.layers,
         block_out_channels=shape.channels,
@@ -73,7 +75,9 @@ def network(shape: Shape) -> Any:
     )
 
 
-def velocity(unet: Any, noisy: torch.Tensor, condition: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
+def velocity(
+    unet: Any, noisy: torch.Tensor, condition: torch.Tensor, times: torch.Tensor, maps: torch.Tensor | None = None
+) -> torch.Tensor:
     """The network's answer, folded: [B, 12, H/2, W/2].
 
     Args:
@@ -81,9 +85,12 @@ def velocity(unet: Any, noisy: torch.Tensor, condition: torch.Tensor, times: tor
         noisy: [B, 12, H/2, W/2], differences over `Spread.at`.
         condition: [B, 3, H, W] sRGB in [0, 1].
         times: [B] in [0, 1]; 1 is noise.
+        maps: [B, extra, H, W] of `MapSpec.encode`, for a network that takes them.
     """
-    folded = pixel_unshuffle(condition * 2 - 1, FOLD)
-    inputs = torch.cat([noisy, folded.to(noisy.dtype)], dim=1).contiguous(memory_format=torch.channels_last)
+    planes = [noisy, pixel_unshuffle(condition * 2 - 1, FOLD).to(noisy.dtype)]
+    if maps is not None:
+        planes.append(pixel_unshuffle(maps, FOLD).to(noisy.dtype))
+    inputs = torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
     return unet(inputs, times * TRAIN_STEPS).sample
 
 
@@ -129,8 +136,18 @@ def difference(photos: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
     return opponent(guards.keep_colour(photos, condition, 1.0) - condition)
 
 
+def fold(target: torch.Tensor) -> torch.Tensor:
+    """[B, 12, H/2, W/2] of `difference` over `Spread.at`, the farthest values clipped."""
+    return pixel_unshuffle(target.clamp(-_FARTHEST, _FARTHEST), FOLD)
+
+
 def flow_loss(
-    unet: Any, target: torch.Tensor, condition: torch.Tensor, noise: torch.Tensor, times: torch.Tensor
+    unet: Any,
+    target: torch.Tensor,
+    condition: torch.Tensor,
+    noise: torch.Tensor,
+    times: torch.Tensor,
+    maps: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean squared error of the velocity.
 
@@ -139,10 +156,11 @@ def flow_loss(
         condition: [B, 3, H, W], the photos simplified.
         noise: [B, 12, H/2, W/2] standard normal.
         times: [B] in [0, 1].
+        maps: As in `velocity`.
     """
-    folded = pixel_unshuffle(target.clamp(-_FARTHEST, _FARTHEST), FOLD)
+    folded = fold(target)
     t = times[:, None, None, None]
-    answer = velocity(unet, (1 - t) * folded + t * noise, condition, times)
+    answer = velocity(unet, (1 - t) * folded + t * noise, condition, times, maps)
     return mse_loss(answer.float(), noise - folded)
 
 
@@ -165,6 +183,7 @@ def sample(
     spread: Spread,
     strength: float,
     steps: int,
+    maps: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Differences to add to the pictures, [B, 3, H, W] float32.
 
@@ -177,9 +196,11 @@ def sample(
         spread: As in training.
         strength: In (0, 1]; share of the way to noise that the flow starts from.
         steps: Calls of the network, from 1.
+        maps: [B, extra, H, W] of `MapSpec.encode`, for a network that takes them.
     """
     height, width = condition.shape[-2:]
     padded = pad_reflect(condition, _multiple(unet))
+    told = None if maps is None else pad_reflect(maps, _multiple(unet)).to(padded.device)
     dtype = next(unet.parameters()).dtype
     size = (3 * FOLD**2, padded.shape[-2] // FOLD, padded.shape[-1] // FOLD)
     noise = torch.stack([torch.from_numpy(seeds.normal(seed, size)) for seed in noise_seeds])
@@ -187,7 +208,7 @@ def sample(
     times = schedule(strength, steps)
     for now, after in pairwise(times):
         t = torch.full((len(x),), now, device=x.device)
-        answer = velocity(unet, x.to(dtype), padded.to(dtype), t).float()
+        answer = velocity(unet, x.to(dtype), padded.to(dtype), t, told).float()
         x = x + (after - now) * answer
     return from_opponent(pixel_shuffle(x, FOLD)[..., :height, :width] * spread.at(condition))
 

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,45 +25,17 @@ from synthaug.errors import ConfigError, InputError, SecurityError, printable
 from synthaug.models import guards, rectified
 from synthaug.models.pipelines import Output
 from synthaug.models.plain import check_fields, check_safetensors, read_json
+from synthaug.models.refiner_facts import FACTS as FACTS
+from synthaug.models.refiner_facts import Facts as Facts
+from synthaug.models.refiner_facts import facts_from
 
 WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 CONFIG = "unet/config.json"
 SCHEDULER = "scheduler/scheduler_config.json"
-FACTS = "refiner.json"
-_FORMAT = 1
+STEPS = 8
+"""Calls of the network where `refiner.json` says nothing else."""
 _GRAIN = 0xA5A5_5A5A
 """Sets the stream of the guard's grain apart from that of the flow, under one seed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What `refiner.json` says.
-
-    Attributes:
-        channels, layers: As `rectified.Shape`.
-        spread: Expected size of the difference between a photo and its simplified picture.
-        grain: Standard deviations of luma detail on flat surfaces of the photos, in [0, 1] units: quantiles at
-            even steps from the smoothest tile to the roughest.
-        weights: SHA-256 of the weights file.
-        format: Version of this layout.
-    """
-
-    channels: tuple[int, ...]
-    layers: int
-    spread: rectified.Spread
-    grain: tuple[float, ...]
-    weights: str
-    format: int = _FORMAT
-
-    @property
-    def shape(self) -> rectified.Shape:
-        """The network's size."""
-        return rectified.Shape(self.channels, self.layers)
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over all of these numbers, the weights' own included."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def to_files(unet: Any, facts: Facts) -> dict[str, bytes]:
@@ -79,7 +49,7 @@ def to_files(unet: Any, facts: Facts) -> dict[str, bytes]:
 
     tensors = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in unet.state_dict().items()}
     weights = save(tensors, metadata={"format": "pt"})
-    rows = asdict(facts) | {"weights": hashlib.sha256(weights).hexdigest()}
+    rows = facts.rows() | {"weights": hashlib.sha256(weights).hexdigest()}
     config = {key: value for key, value in dict(unet.config).items() if not key.startswith("_")}
     config = {"_class_name": "UNet2DModel", **config}
     scheduler = {
@@ -109,7 +79,7 @@ def read_facts(path: str | Path) -> Facts:
         )
     for name, cls in ((CONFIG, "UNet2DModel"), (SCHEDULER, "FlowMatchEulerDiscreteScheduler")):
         _check_config(root, name, cls)
-    facts = _facts(read_json(root / FACTS, FACTS))
+    facts = facts_from(read_json(root / FACTS, FACTS))
     if not (root / WEIGHTS).is_file():
         raise InputError(f"model={printable(str(path))}: {WEIGHTS} is missing; copy the whole folder")
     check_safetensors(root / WEIGHTS, WEIGHTS)
@@ -129,37 +99,6 @@ def _check_config(root: Path, name: str, cls: str) -> None:
     said = cast("dict[str, Any]", config).get("_class_name") if isinstance(config, dict) else None
     if said != cls:
         raise SecurityError(f"{name} asks for the class '{printable(str(said))}', expected {cls}")
-
-
-def _facts(value: object) -> Facts:
-    rows = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-    try:
-        facts = Facts(
-            channels=tuple(int(c) for c in rows["channels"]),
-            layers=int(rows["layers"]),
-            spread=rectified.Spread(
-                tuple(float(knot) for knot in rows["spread"]["knots"]),
-                tuple(tuple(float(level) for level in row) for row in rows["spread"]["levels"]),
-            ),
-            grain=tuple(float(level) for level in rows["grain"]),
-            weights=str(rows["weights"]),
-            format=int(rows["format"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{FACTS}: not what `synthaug train refiner` writes ({error!r})") from error
-    if facts.format != _FORMAT:
-        raise InputError(f"{FACTS}: format {facts.format}, this version reads {_FORMAT}")
-    _check_numbers(facts)
-    return facts
-
-
-def _check_numbers(facts: Facts) -> None:
-    knots, levels = facts.spread.knots, facts.spread.levels
-    numbers = (*knots, *facts.grain, *(level for row in levels for level in row))
-    fits = len(knots) >= 2 and len(levels) == 3 and all(len(row) == len(knots) for row in levels)
-    rising = all(0 < a < b for a, b in pairwise(knots))
-    if not (facts.grain and fits and rising and all(math.isfinite(n) and 0 <= n <= 1 for n in numbers)):
-        raise InputError(f"{FACTS}: spread and grain do not hold the numbers that training writes; copy it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,27 +130,44 @@ class Refiner:
         self._unet = unet
         self.facts = facts
 
+    @property
+    def network(self) -> Any:
+        """The UNet2DModel, without gradients."""
+        return self._unet
+
     def __call__(
-        self, images: torch.Tensor, wishes: Sequence[Wish], *, steps: int, colour: float = 1.0, smooth: float = 1.0
+        self,
+        images: torch.Tensor,
+        wishes: Sequence[Wish],
+        *,
+        steps: int,
+        colour: float = 1.0,
+        smooth: float = 1.0,
+        maps: torch.Tensor | None = None,
     ) -> Output:
         """Refines a micro-batch; a pass for each distinct strength.
 
         Args:
             images: [B, 3, H, W] float32 sRGB in [0, 1], any size.
             wishes: One per picture.
-            steps: Calls of the network.
+            steps: Calls of the network; 0 takes as many as it was made for.
             colour: 0 to 1, see `guards.keep_colour`.
             smooth: 0 to 1, see `guards.match_grain`.
+            maps: [B, C, H, W] of `facts.maps.encode`; None where no picture has any.
 
         Returns:
             Pictures of the same size; NaN where a value was not finite, with the reason `nonfinite`.
         """
+        steps = steps or self.facts.steps or STEPS
+        if maps is None and self.facts.maps.channels:
+            maps = images.new_zeros((len(images), self.facts.maps.channels, *images.shape[2:]), dtype=torch.float32)
         result = torch.empty_like(images, dtype=torch.float32)
         rows = list(range(len(wishes)))
         groups = [[row] for row in rows] if images.device.type == "cpu" else _by_strength(wishes)
         for group in groups:
             chosen = [wishes[row] for row in group]
-            result[group] = self._refined(images[group].float(), chosen, steps, colour, smooth)
+            told = None if maps is None else maps[group]
+            result[group] = self._refined(images[group].float(), chosen, steps, colour, smooth, told)
         alive = torch.isfinite(result).flatten(1).all(1).tolist()
         for row in rows:
             if not alive[row]:
@@ -219,7 +175,13 @@ class Refiner:
         return Output(result, tuple("" if fine else "nonfinite" for fine in alive))
 
     def _refined(
-        self, images: torch.Tensor, wishes: Sequence[Wish], steps: int, colour: float, smooth: float
+        self,
+        images: torch.Tensor,
+        wishes: Sequence[Wish],
+        steps: int,
+        colour: float,
+        smooth: float,
+        maps: torch.Tensor | None,
     ) -> torch.Tensor:
         added = rectified.sample(
             self._unet,
@@ -228,6 +190,7 @@ class Refiner:
             spread=self.facts.spread,
             strength=wishes[0].strength,
             steps=steps,
+            maps=maps,
         )
         refined = guards.keep_colour(images + added, images, colour)
         if smooth:

@@ -7,40 +7,42 @@ Flags such as `trust_remote_code=False` have been bypassed more than once; what 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 from synthaug.errors import ConfigError, InputError, SecurityError, first_of, nearest, printable
+from synthaug.models.families import PRIOR, Family, Runner
+from synthaug.models.hashes import digest_of, hashes_of, joined, sha256_of
 from synthaug.models.plain import check_fields, check_safetensors, read_json
-from synthaug.models.table import COMPONENTS, OPTIONS, PIPELINES, Family
+from synthaug.models.table import COMPONENTS, OPTIONS, PIPELINES
 
-LOCK = "synthaug.lock.json"
 _DATA = frozenset(
     {".json", ".safetensors", ".txt", ".model", ".md", ".jinja", ".png", ".jpg", ".jpeg", ".webp", ".gif"}
 )
 _NAMES = frozenset({"license", "notice", ".gitattributes", ".gitignore"})
-_SHOWN = frozenset({".md", ".png", ".jpg", ".jpeg", ".webp", ".gif", ""})
 _NEVER_READ = frozenset({".cache", ".git"})
 VOCABULARY = frozenset({"vocab.json", "tokenizer.json", "added_tokens.json"})
+_PRIOR = frozenset({"prior", "image_encoder", "text_encoder", "tokenizer", "scheduler", "image_processor"})
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A model folder that passed every check.
+    """A model that passed every check.
 
     Attributes:
-        path: The folder.
+        path: The diffusers folder; of a single file, its base.
         pipeline: Class named by `model_index.json`.
         family: Its row in our table.
         components: Component name to class, absent components left out.
         digest: SHA-256 over names and contents of every file that takes part in computing.
+        file: The single file whose weights go before those of the folder.
+        prior: Component name to library and class of the prior, for a family with one.
+        prior_path: The folder that those components lie in.
     """
 
     path: Path
@@ -48,26 +50,62 @@ class Snapshot:
     family: Family
     components: Mapping[str, str] = field(default_factory=dict[str, str])
     digest: str = ""
+    file: Path | None = None
+    prior: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    prior_path: Path = Path()
+
+    @property
+    def shown(self) -> str:
+        """What the user has named as model."""
+        return printable(str(self.file or self.path))
 
 
-def inspect(path: str | Path) -> Snapshot:
-    """Checks a diffusers pipeline folder without loading it.
+def inspect(path: str | Path, base: str | Path = "") -> Snapshot:
+    """Checks a model without loading it: a diffusers pipeline folder, or a safetensors file with a base folder.
 
     Hashes every file once per process and stamp (size, times, inode); the first call reads all weights.
 
+    Args:
+        path: A folder; or one safetensors file as makers of models share them.
+        base: What the model lacks. For a file, a diffusers folder of its family: its configurations and tokenizers
+            are used, and its weights for networks that the file has none of. For a decoder of Kandinsky, the folder
+            of the prior. Empty for all others.
+
     Raises:
-        ConfigError: No pipeline there, or a family that has no `strength`.
+        ConfigError: No pipeline there, one that cannot serve here, or a base that is missing or not needed.
         InputError: A file is missing, truncated or differs from the lock.
         SecurityError: Something in it could run code, or a class is not in our table.
     """
-    root = Path(path)
+    if Path(path).is_file():
+        return _inspect_file(Path(path), base)
+    found = inspect_folder(Path(path))
+    if not found.family.img2img:
+        raise ConfigError(f"model={printable(str(path))}: {found.pipeline} is {found.family.name}")
+    if found.family.runner is Runner.PRIOR:
+        return _with_prior(found, base)
+    if str(base):
+        raise ConfigError(
+            f"base={printable(str(base))} is set, but {found.family.name} in {printable(str(path))} lacks nothing;"
+            " leave it empty"
+        )
+    return found
+
+
+def inspect_folder(root: Path, word: str = "model") -> Snapshot:
+    """Checks a diffusers folder of any class in our table, such as a prior. Raises as `inspect`.
+
+    Args:
+        word: What the user calls it.
+    """
+    shown = f"{word}={printable(str(root))}"
     if not root.is_dir():
-        raise ConfigError(f"model={printable(str(path))}: no such folder; expected a diffusers pipeline folder")
+        raise ConfigError(
+            f"{shown}: no such folder; expected a diffusers pipeline folder"
+            + (", or a .safetensors file with `base`" if word == "model" else "")
+        )
     files = _files(root)
     if "model_index.json" not in files:
-        raise ConfigError(
-            f"model={printable(str(path))}: no model_index.json in it; expected a diffusers pipeline folder"
-        )
+        raise ConfigError(f"{shown}: no model_index.json in it; expected a diffusers pipeline folder")
     check_contents(root, files)
     pipeline, family, components = read_index(root)
     for component in components:
@@ -75,7 +113,58 @@ def inspect(path: str | Path) -> Snapshot:
             raise InputError(
                 f"model_index.json names the component '{component}', but {component}/ is missing or empty"
             )
-    return Snapshot(root, pipeline, family, components, _digest(_hashes(root, files)))
+    return Snapshot(root, pipeline, family, components, digest_of(hashes_of(root, files)))
+
+
+def _inspect_file(file: Path, base: str | Path) -> Snapshot:
+    """A single file, by the configurations of its base."""
+    shown = printable(str(file))
+    if file.suffix != ".safetensors" or file.is_symlink():
+        raise SecurityError(
+            f"model={shown}: expected a folder or a .safetensors file (no link); nothing else is loaded"
+        )
+    check_safetensors(file, file.name)
+    if not str(base):
+        raise ConfigError(
+            f"model={shown} is a single file: it holds weights, but no configuration and no tokenizer, and runs load"
+            " nothing from the network; set base=DIR to a diffusers folder of the same family"
+        )
+    found = inspect_folder(Path(base), "base")
+    if "single_file" not in found.family.knobs:
+        others = sorted({f.name for f in PIPELINES.values() if "single_file" in f.knobs})
+        raise ConfigError(
+            f"model={shown}: diffusers reads no single files of {found.family.name}; of {', '.join(others)} it does."
+            " Use the folder"
+        )
+    digest = joined(sha256_of(file), found.digest)
+    return replace(found, file=file, digest=digest)
+
+
+def _with_prior(found: Snapshot, base: str | Path) -> Snapshot:
+    """A decoder with its prior: from the same folder, as diffusers saves the two together, or from another."""
+    wanted = {word for word in _PRIOR if f"prior_{word}" not in found.components}
+    if not wanted:
+        if str(base):
+            raise ConfigError(f"base={printable(str(base))} is set, but {found.shown} brings its prior; leave it empty")
+        names = {f"prior_{word}" for word in _PRIOR}
+        return replace(found, prior=_classes(found, names), prior_path=found.path)
+    if not str(base):
+        raise ConfigError(
+            f"model={found.shown}: {found.family.name} needs a prior, which is not in this folder; set base=DIR to the"
+            " folder of KandinskyV22PriorPipeline"
+        )
+    other = inspect_folder(Path(base), "base")
+    if _PRIOR - set(other.components):
+        raise ConfigError(
+            f"base={printable(str(base))}: {other.pipeline} is no prior of {found.family.name}; expected"
+            " KandinskyV22PriorPipeline"
+        )
+    digest = joined(found.digest, other.digest)
+    return replace(found, prior=_classes(other, _PRIOR), prior_path=other.path, digest=digest)
+
+
+def _classes(found: Snapshot, names: Collection[str]) -> dict[str, tuple[str, str]]:
+    return {name: (COMPONENTS[found.components[name]], found.components[name]) for name in sorted(names)}
 
 
 def inspect_part(path: str | Path, classes: Sequence[str]) -> tuple[dict[str, Any], str]:
@@ -100,7 +189,7 @@ def inspect_part(path: str | Path, classes: Sequence[str]) -> tuple[dict[str, An
     kind = str(config.get("_class_name")) if isinstance(cast(Any, config), dict) else ""
     if kind not in classes:
         raise SecurityError(f"{shown}/config.json asks for class '{printable(kind)}'; expected {', '.join(classes)}")
-    return config, _digest(_hashes(root, files))
+    return config, digest_of(hashes_of(root, files))
 
 
 def contents(path: str | Path) -> dict[str, str]:
@@ -112,7 +201,7 @@ def contents(path: str | Path) -> dict[str, str]:
     root = Path(path)
     files = _files(root)
     check_contents(root, files)
-    return _hashes(root, files)
+    return hashes_of(root, files)
 
 
 def check_contents(root: Path, files: Sequence[str]) -> None:
@@ -124,17 +213,9 @@ def check_contents(root: Path, files: Sequence[str]) -> None:
             check_fields(read_json(root / name, name), name)
 
 
-def _hashes(root: Path, files: Sequence[str]) -> dict[str, str]:
-    """SHA-256 by name; held against the lock where there is one."""
-    hashes = {name: sha256_of(root / name) for name in files if name != LOCK}
-    if LOCK in files:
-        _check_lock(cast(Any, read_json(root / LOCK, LOCK)), hashes)
-    return hashes
-
-
-def weights_digest(path: str | Path) -> str:
-    """The identity of a model folder, for a run's fingerprint: `inspect(path).digest`."""
-    return inspect(path).digest
+def weights_digest(path: str | Path, base: str | Path = "") -> str:
+    """The identity of a model, for a run's fingerprint: `inspect(path, base).digest`."""
+    return inspect(path, base).digest
 
 
 def _files(root: Path) -> list[str]:
@@ -175,11 +256,8 @@ def read_index(root: Path) -> tuple[str, Family, dict[str, str]]:
             f"model_index.json asks for the pipeline class '{printable(pipeline)}', which is not in our"
             f" table.{nearest(pipeline, PIPELINES)}"
         )
-    if not family.img2img:
-        raise ConfigError(
-            f"{pipeline} is {family.name}: it has no `strength`, so nothing holds it to the labelled"
-            " picture; use an image-to-image family"
-        )
+    if not family.img2img and family is not PRIOR:
+        raise ConfigError(f"{pipeline} is {family.name}; it makes no one picture of a picture. Use another model")
     components: dict[str, str] = {}
     for name, value in index.items():
         if name.startswith("_"):
@@ -198,44 +276,3 @@ def read_index(root: Path) -> tuple[str, Family, dict[str, str]]:
             )
         components[name] = cls
     return pipeline, family, components
-
-
-def _check_lock(lock: Any, hashes: Mapping[str, str]) -> None:
-    """Compares a folder with its lock: `{"files": {relative name: SHA-256}}`."""
-    locked = lock.get("files") if isinstance(lock, dict) else None
-    if not isinstance(locked, dict):
-        raise InputError(f'{LOCK}: expected {{"files": {{name: sha256}}}}')
-    locked = cast("dict[str, Any]", locked)
-    for name, expected in sorted(locked.items()):
-        if name not in hashes:
-            raise InputError(f"{printable(name)} is in {LOCK} but not in the model folder; fetch the model again")
-        if hashes[name] != expected:
-            raise InputError(
-                f"{printable(name)} was truncated or altered: SHA-256 is {hashes[name]}, {LOCK} says"
-                f" {printable(str(expected))}; fetch the model again"
-            )
-    extra = sorted(set(hashes) - set(locked))
-    if extra:
-        raise InputError(f"files that {LOCK} does not know:{first_of(extra)}\nRemove them or fetch the model again")
-
-
-def _digest(hashes: Mapping[str, str]) -> str:
-    """One hash for the folder; papers and pictures that no loader reads are left out."""
-    whole = hashlib.sha256()
-    for name, digest in sorted(hashes.items()):
-        if Path(name).suffix.lower() not in _SHOWN:
-            whole.update(f"{len(name)}:{name}={digest}\n".encode())
-    return whole.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """In hexadecimal; read once per process and stamp (size, times, inode)."""
-    stat = path.stat()
-    return _hashed(str(path), (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
-
-
-@lru_cache(maxsize=4096)
-def _hashed(path: str, stamp: tuple[int, ...]) -> str:
-    """SHA-256 of a file; the stamp is part of the key, so that a touched file is read again."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

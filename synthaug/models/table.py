@@ -1,71 +1,49 @@
 """The classes that a model folder may ask for. What is not here is not loaded, whatever a file says.
 
-A folder names its classes in `model_index.json`; those words only select rows of these tables. Signatures
-and behaviour of the families were read from diffusers 0.42.1.
+A folder names its classes in `model_index.json`; those words only select rows of these tables.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """What one family of image-to-image pipelines needs to be told.
-
-    Attributes:
-        name: As its makers call it.
-        img2img: Class in diffusers that runs it; empty where the family has no `strength`.
-        guidance: Its argument for classifier-free guidance.
-        patch: Latent pixels per transformer patch; sides must divide by the VAE's factor times this.
-        guided: Our own loop runs it: guidance images, strength per pixel, tiles.
-        flow: Flow matching: a strength above 1 - 1/steps starts at pure noise and ignores the picture.
-    """
-
-    name: str
-    img2img: str = ""
-    guidance: str = "guidance_scale"
-    patch: int = 1
-    flow: bool = False
-    guided: bool = False
-
-
-_SD = Family("Stable Diffusion 1/2", "StableDiffusionImg2ImgPipeline", guided=True)
-_SDXL = Family("Stable Diffusion XL", "StableDiffusionXLImg2ImgPipeline", guided=True)
-_LCM = Family("Latent Consistency Model", "LatentConsistencyModelImg2ImgPipeline")
-_SD3 = Family("Stable Diffusion 3", "StableDiffusion3Img2ImgPipeline", patch=2, flow=True)
-_FLUX = Family("FLUX.1", "FluxImg2ImgPipeline", patch=2, flow=True)
-_QWEN = Family("Qwen-Image", "QwenImageImg2ImgPipeline", "true_cfg_scale", patch=2, flow=True)
-_Z = Family("Z-Image", "ZImageImg2ImgPipeline", patch=2, flow=True)
-_EDIT = "an instruction editor"
+from synthaug.models import families
+from synthaug.models.families import Family
 
 PIPELINES: Mapping[str, Family] = MappingProxyType(
     {
-        "StableDiffusionPipeline": _SD,
-        "StableDiffusionImg2ImgPipeline": _SD,
-        "StableDiffusionXLPipeline": _SDXL,
-        "StableDiffusionXLImg2ImgPipeline": _SDXL,
-        "LatentConsistencyModelPipeline": _LCM,
-        "LatentConsistencyModelImg2ImgPipeline": _LCM,
-        "StableDiffusion3Pipeline": _SD3,
-        "StableDiffusion3Img2ImgPipeline": _SD3,
-        "FluxPipeline": _FLUX,
-        "FluxImg2ImgPipeline": _FLUX,
-        "QwenImagePipeline": _QWEN,
-        "QwenImageImg2ImgPipeline": _QWEN,
-        "ZImagePipeline": _Z,
-        "ZImageImg2ImgPipeline": _Z,
-        "FluxKontextPipeline": Family(f"FLUX.1 Kontext, {_EDIT}"),
-        "Flux2Pipeline": Family(f"FLUX.2, {_EDIT}"),
-        "Flux2KleinPipeline": Family(f"FLUX.2 klein, {_EDIT}"),
-        "QwenImageEditPipeline": Family(f"Qwen-Image-Edit, {_EDIT}"),
-        "QwenImageEditPlusPipeline": Family(f"Qwen-Image-Edit Plus, {_EDIT}"),
-        "QwenImageLayeredPipeline": Family("Qwen-Image-Layered, which splits pictures"),
-        "StableDiffusionInstructPix2PixPipeline": Family(f"InstructPix2Pix, {_EDIT}"),
-        "StableDiffusionXLInstructPix2PixPipeline": Family(f"InstructPix2Pix XL, {_EDIT}"),
-        "StableUnCLIPImg2ImgPipeline": Family("Stable unCLIP, which makes variations"),
+        "StableDiffusionPipeline": families.SD,
+        "StableDiffusionImg2ImgPipeline": families.SD,
+        "StableDiffusionXLPipeline": families.SDXL,
+        "StableDiffusionXLImg2ImgPipeline": families.SDXL,
+        "LatentConsistencyModelPipeline": families.LCM,
+        "LatentConsistencyModelImg2ImgPipeline": families.LCM,
+        "StableDiffusion3Pipeline": families.SD3,
+        "StableDiffusion3Img2ImgPipeline": families.SD3,
+        "FluxPipeline": families.FLUX,
+        "FluxImg2ImgPipeline": families.FLUX,
+        "FluxKontextPipeline": families.KONTEXT,
+        "Flux2Pipeline": families.FLUX2,
+        "Flux2KleinPipeline": families.KLEIN,
+        "QwenImagePipeline": families.QWEN,
+        "QwenImageImg2ImgPipeline": families.QWEN,
+        "QwenImageEditPipeline": families.QWEN_EDIT,
+        "QwenImageEditPlusPipeline": families.QWEN_EDIT_PLUS,
+        "QwenImageLayeredPipeline": families.LAYERED,
+        "ZImagePipeline": families.Z,
+        "ZImageImg2ImgPipeline": families.Z,
+        "KandinskyV22Pipeline": families.KANDINSKY,
+        "KandinskyV22Img2ImgPipeline": families.KANDINSKY,
+        "KandinskyV22CombinedPipeline": families.KANDINSKY,
+        "KandinskyV22Img2ImgCombinedPipeline": families.KANDINSKY,
+        "KandinskyV22PriorPipeline": families.PRIOR,
+        "KandinskyV22PriorEmb2EmbPipeline": families.PRIOR,
+        "StableUnCLIPImg2ImgPipeline": families.UNCLIP,
+        "AmusedPipeline": families.AMUSED,
+        "AmusedImg2ImgPipeline": families.AMUSED,
+        "StableDiffusionInstructPix2PixPipeline": families.PIX2PIX,
+        "StableDiffusionXLInstructPix2PixPipeline": families.PIX2PIX_XL,
     }
 )
 """Class in `model_index.json` to its family."""
@@ -74,11 +52,17 @@ _DIFFUSERS = (
     "UNet2DConditionModel",
     "AutoencoderKL",
     "AutoencoderTiny",
+    "AutoencoderKLFlux2",
     "AutoencoderKLQwenImage",
+    "Flux2Transformer2DModel",
+    "PriorTransformer",
+    "UVit2DModel",
+    "VQModel",
     "SD3Transformer2DModel",
     "FluxTransformer2DModel",
     "QwenImageTransformer2DModel",
     "ZImageTransformer2DModel",
+    "AmusedScheduler",
     "DDIMScheduler",
     "DDPMScheduler",
     "DEISMultistepScheduler",
@@ -95,6 +79,7 @@ _DIFFUSERS = (
     "LMSDiscreteScheduler",
     "PNDMScheduler",
     "TCDScheduler",
+    "UnCLIPScheduler",
     "UniPCMultistepScheduler",
 )
 _TRANSFORMERS = (
@@ -105,8 +90,11 @@ _TRANSFORMERS = (
     "CLIPTokenizer",
     "CLIPTokenizerFast",
     "CLIPVisionModelWithProjection",
+    "Mistral3ForConditionalGeneration",
+    "PixtralProcessor",
     "Qwen2Tokenizer",
     "Qwen2TokenizerFast",
+    "Qwen2VLProcessor",
     "Qwen2_5_VLForConditionalGeneration",
     "Qwen3ForCausalLM",
     "Qwen3Model",
@@ -118,7 +106,8 @@ _TRANSFORMERS = (
 COMPONENTS: Mapping[str, str] = MappingProxyType(
     dict.fromkeys(_DIFFUSERS, "diffusers")
     | dict.fromkeys(_TRANSFORMERS, "transformers")
-    | {"CLIPFeatureExtractor": "transformers", "StableDiffusionSafetyChecker": "stable_diffusion"}
+    | {"CLIPFeatureExtractor": "transformers"}
+    | dict.fromkeys(("StableDiffusionSafetyChecker", "StableUnCLIPImageNormalizer"), "stable_diffusion")
 )
 """Component class to the library word that must stand beside it in `model_index.json`."""
 
@@ -127,6 +116,8 @@ OPTIONS: Mapping[str, type] = MappingProxyType(
         "requires_safety_checker": bool,
         "force_zeros_for_empty_prompt": bool,
         "add_watermarker": bool,
+        "requires_aesthetics_score": bool,
+        "is_cosxl_edit": bool,
         "is_distilled": bool,
     }
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,13 +19,18 @@ from synthaug import seeds
 from synthaug.contracts import Appearance, Draw, Painted, Place
 from synthaug.errors import ConfigError, SynthaugError, nearest
 from synthaug.labels import Category, Labels
-from synthaug.models import controlnets
+from synthaug.models import capabilities, controlnets
+from synthaug.models.additions import Additions
 from synthaug.models.pipelines import DTYPES, Img2ImgModel, Request, open_img2img
 from synthaug.models.snapshot import inspect, weights_digest
-from synthaug.refine import conditions
-from synthaug.refine.guidance import control
+from synthaug.models.speed import Speed, prepare_net
+from synthaug.refine import conditions, enlarged
+from synthaug.refine.brush import Brush
+from synthaug.refine.conditions import Rules
+from synthaug.refine.photos import Photos
+from synthaug.refine.photos import find as find_photos
 from synthaug.refine.prompts import Prompts
-from synthaug.refine.protect import PASSES, Protection
+from synthaug.refine.small import Small
 
 
 class Img2Img(Appearance):
@@ -36,8 +42,10 @@ class Img2Img(Appearance):
     (`force_upcast`); where half precision still overflows, use `bfloat16`.
 
     Args:
-        model: Folder of a diffusers pipeline with safetensors weights (Stable Diffusion 1/2/XL/3, LCM,
-            FLUX.1, Qwen-Image, Z-Image).
+        model: Folder of a diffusers pipeline with safetensors weights, or one safetensors file; `docs/models.md` has
+            the families, and which of the fields below each of them knows.
+        base: What the model lacks: for a file, a diffusers folder of its family; for a decoder of Kandinsky, the
+            folder of its prior. Empty otherwise.
         prompt: Words: a text, a list of which one is drawn, a mapping from text to weight, or `@FILE` with one a
             line. `{classes}` names what is in the picture, `{count}` how many; further placeholders come from
             `words` and `attributes`.
@@ -45,35 +53,50 @@ class Img2Img(Appearance):
         words: Lists by placeholder, each as `prompt`.
         attributes: Placeholders that say an attribute of the labels; what to say where there is none.
         phrases: What to say for a class in `{classes}`, by its name, each as `prompt`.
-        strength: In (0, 1]; share of the denoising that is done. 0.2 to 0.4 keeps small objects.
+        strength: In (0, 1]; share of the denoising that is done. 0.2 to 0.4 keeps small objects. None for families
+            that have no strength, the instruction editors.
         steps: Denoising steps at strength 1, from 1; `int(steps * strength)` of them run.
         guidance: Classifier-free guidance, 0 or more; 1 or less runs the model once per step.
         strength_decay: In (0, 1]; each repair multiplies the strength by it, down to one step.
         controls: Guidance from the renderer's passes by name, `{depth: {model: DIR, weight: 0.8}}`; kinds are
-            depth, normals, edges, segmentation, skeleton, tile, blur and grey. Stable Diffusion 1, 2 and XL.
+            depth, normals, edges, segmentation, skeleton, tile, blur and grey.
         protect: Strength by class, attribute and small thing, and what is never touched:
-            `{classes: {car: 0.5}, never_classes: [sign]}`. Stable Diffusion 1, 2 and XL.
+            `{classes: {car: 0.5}, never_classes: [sign]}`.
         feather: Pixels, 0 to 256; how softly untouched regions meet the rest.
         tile: Pixels, 0 or a multiple of 64; larger pictures are denoised in tiles of this side that share one
-            latent. 0 for one piece. Stable Diffusion 1, 2 and XL.
+            latent. 0 for one piece.
         overlap: Pixels that tiles share, from 0.
+        small: Small objects are cut out, enlarged and painted again, `{below: 48, target: 512}`, in pixels; further
+            fields are at_least, most, padding, feather and limit. Empty: they are painted with the rest.
+        sequence: Whether starting noise sticks to surfaces, so that the frames of a group are painted alike; or
+            `{cell: 2.5}`, in pixels. Needs depth or position, and cameras with poses.
+        loras: A stack of LoRAs by name, `{grain: {path: FILE, weight: 0.8}}`, weights -4 to 4.
+        scheduler: Name of another scheduler than the model's own (`models.schedulers.KINDS`), or
+            `{name: euler, trailing: true, karras: false}`; empty for the model's own.
+        image_prompt: An IP-Adapter and a folder of real photos, one of which is drawn for each sample:
+            `{adapter: FILE, encoder: DIR, photos: DIR, weight: 0.6}`.
+        embeddings: Learnt words by token (textual inversion), `{<grain>: FILE}`; the token stands in a prompt.
+        speed: `{channels_last, compile, graphs, vae, fp8, cache}`, see `models.speed.Speed`; each changes bytes.
         dtype: `float32`, `bfloat16` or `float16`.
     """
 
     place: ClassVar[Place] = "device"
     generative: ClassVar[bool] = True
-    operational: ClassVar[frozenset[str]] = frozenset({"model"})
+    operational: ClassVar[frozenset[str]] = frozenset(
+        {"model", "base", "controls", "loras", "image_prompt", "embeddings", "speed"}
+    )
 
     def __init__(
         self,
         *,
         model: str,
+        base: str = "",
         prompt: Any = "",
         negative_prompt: Any = "",
         words: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
         phrases: Mapping[str, Any] | None = None,
-        strength: float = 0.3,
+        strength: float | None = 0.3,
         steps: int = 30,
         guidance: float = 5.0,
         strength_decay: float = 0.7,
@@ -82,88 +105,119 @@ class Img2Img(Appearance):
         feather: float = 4.0,
         tile: int = 0,
         overlap: int = 64,
+        small: Mapping[str, Any] | None = None,
+        sequence: bool | Mapping[str, Any] = False,
+        loras: Mapping[str, Any] | None = None,
+        scheduler: Any = "",
+        image_prompt: Mapping[str, Any] | None = None,
+        embeddings: Mapping[str, Any] | None = None,
+        speed: Mapping[str, Any] | None = None,
         dtype: str = "float32",
     ) -> None:
         _check_steps(strength, steps)
         _check_range("guidance", guidance, 0, 100)
-        _check_range("feather", feather, 0, 256)
         if not 0 < strength_decay <= 1:
             raise ConfigError(f"strength_decay={strength_decay}: expected a factor in (0, 1]")
-        if tile < 0 or tile % 64:
-            raise ConfigError(f"tile={tile}: expected 0 or a multiple of 64 pixels")
-        if tile and not 0 <= overlap <= tile - 8:
-            raise ConfigError(f"overlap={overlap}: expected 0 to {tile - 8} for tiles of {tile}")
         if dtype not in DTYPES:
             raise ConfigError(f"dtype={dtype}: unknown.{nearest(dtype, DTYPES)}")
         self.model = model
+        self.base = base
         self.prompts = Prompts.parse(prompt, negative_prompt, words=words, attributes=attributes, phrases=phrases)
         self.strength = strength
         self.steps = steps
         self.guidance = guidance
         self.strength_decay = strength_decay
         self.dtype = dtype
-        asked = control.parse(controls or {})
-        self.rules = conditions.Rules(asked, Protection.parse(protect), feather, tile, overlap)
-        self.wants = tuple(sorted({*PASSES, *control.wanted_passes(asked)}))
+        self.rules = Rules.parse(controls, protect, feather, tile, overlap, sequence)
+        self.small = Small.parse(small)
+        self.additions = Additions.parse(
+            loras=loras, scheduler=scheduler, image_prompt=image_prompt, embeddings=embeddings
+        )
+        self.speed = Speed.parse(speed)
+        self.wants = self.rules.wants
+        # Frames of a group share the number that names the noise of a place.
+        self.scope = "sample" if self.rules.anchoring is None else "group"
         self._loaded: Img2ImgModel | None = None
         self._nets: list[Any] = []
 
+    @cached_property
+    def photos(self) -> Photos | None:
+        """The photos of the image prompt, looked at once; None without one."""
+        looks = self.additions.looks
+        return None if looks is None else find_photos(looks.photos, looks.limit)
+
     def identity(self) -> Mapping[str, Any]:
-        """SHA-256 of all weights, and texts as they were read. Checks the whole folder; the first call hashes it."""
-        nets = {f"control.{i}": controlnets.digest(c.model) for i, c in enumerate(self.rules.controls)}
-        return {"weights": weights_digest(self.model), "texts": self.prompts.identity(), **nets}
+        """SHA-256 of all weights, and texts as they were read. Checks whole folders; the first call hashes them."""
+        own = {
+            "controls": self.rules.identity(),
+            "additions": self.additions.identity(),
+            "photos": None if self.photos is None else self.photos.identity(),
+            "speed": self.speed.identity() if self.speed != Speed() else None,
+        }
+        told = {name: value for name, value in own.items() if value}
+        return {"weights": weights_digest(self.model, self.base), "texts": self.prompts.identity(), **told}
 
     def expect(self, categories: Sequence[Category], passes: Sequence[str]) -> None:
-        """Holds prompts, protection and guidance against the dataset, and all of them against the family."""
+        """Holds prompts, protection and guidance against the dataset, and every field against the family."""
+        snapshot = inspect(self.model, self.base)
+        negates = ["negative_prompt"] if self.prompts.negates else []
+        capabilities.refuse(snapshot.family, [*self.rules.knobs, *self.additions.knobs, *negates])
+        capabilities.check_strength(snapshot.family, self.strength, self.steps)
         self.prompts.check([category.name for category in categories])
-        self.rules.protection.check(categories)
-        control.plan(self.rules.controls, passes=passes, categories=categories)
-        family = inspect(self.model).family
-        if not self.rules.plain and not family.guided:
-            raise ConfigError(
-                f"controls, protect and tile are not there for {family.name}; Stable Diffusion 1, 2 and XL have them"
-            )
+        self.rules.check(categories, passes)
+        self.additions.check(snapshot.family, self.prompts.texts)
+        share = 1.0 if self.strength is None else self.strength
+        self.speed.check(components=snapshot.components, steps=self.steps, strength=share, dtype=self.dtype)
 
     def load(self, device: str) -> None:
         """Opens the pipeline on `device`. Raises as `open_img2img`, and `ConfigError` for a field it cannot use."""
-        loaded = open_img2img(self.model, device=device, dtype=self.dtype)
+        loaded = open_img2img(self.model, device=device, dtype=self.dtype, base=self.base)
         loaded.check(negative=self.prompts.negates, steps=self.steps, strength=self.strength)
-        self._nets = [
-            controlnets.open_controlnet(c.model, device=device, dtype=self.dtype, width=loaded.text_width)
-            for c in self.rules.controls
-        ]
+        read = None if self.photos is None else self.photos.read
+        loaded.equip(self.additions, self.speed, steps=self.steps, read=read)
+        self._nets = controlnets.shared([c.model for c in self.rules.controls], loaded.open_net)
+        for net in {id(net): net for net in self._nets}.values():
+            prepare_net(net, self.speed, device=device)
         self._loaded = loaded
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
-        """The seed of all noise, the strength of this attempt, and the exact words."""
-        # One step is the least; the epsilon keeps int(steps * (1 / steps)) from rounding down to none.
-        least = min(1.0, (1 + 1e-9) / self.steps)
-        strength = self.strength if attempt == 0 else max(self.strength * self.strength_decay**attempt, least)
-        noise = seeds.fork(rng)
-        said = self.prompts.draw(seeds.from_seed(seeds.fork(rng)), labels)
-        return {"seed": noise, "strength": strength, **asdict(said)}
+        """The seed of all noise, the strength of this attempt, and the exact words, those of windows as well."""
+        noise, words = seeds.fork(rng), seeds.fork(rng)
+        said = asdict(self.prompts.draw(seeds.from_seed(words), labels))
+        draw = {"seed": noise, "strength": self._strength_at(attempt), **said}
+        if self.photos is not None:
+            draw["photo"] = self.photos.draw(rng)
+        if self.small is not None:
+            draw["windows"] = enlarged.drawn(labels, self.small, self.prompts, words, noise)
+        return draw
 
     def paint(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Painted:
-        """Runs the model; a pass for each distinct strength among the draws."""
+        """Runs the model; a pass for each distinct strength among the draws, and for each round of windows."""
         if self._loaded is None:
             raise SynthaugError("Img2Img.paint before load(device)")
-        requests = [Request(d["prompt"], d["negative"], d["strength"], d["seed"]) for d in draws]
-        if self.rules.plain:
-            output = self._loaded(images, requests, steps=self.steps, guidance=self.guidance)
-            return Painted(output.images, output.reasons)
-        grid = conditions.Grid(self._loaded.factor, self._loaded.multiple)
-        told = conditions.make(images, labels, self.rules, self._nets, grid)
-        output = self._loaded(images, requests, steps=self.steps, guidance=self.guidance, extras=told.extras)
-        done, facts = conditions.finish(output.images, images, told)
-        return Painted(done, output.reasons, facts)
+        brush = Brush(self._loaded, self._nets, self.rules, self.steps, self.guidance)
+        requests = [Request(d["prompt"], d["negative"], d["strength"], d["seed"], d.get("photo", "")) for d in draws]
+        about = brush.told(images, labels, [d["seed"] for d in draws])
+        output = brush(images, requests, about)
+        done, reasons = conditions.pasted(output.images, images, about), output.reasons
+        if self.small is not None:
+            batch = enlarged.Batch(images, labels, draws, requests, about)
+            done, reasons = enlarged.refined(done, reasons, batch, brush, self.small)
+        return Painted(done, reasons, conditions.told(done, output.images, images, about))
+
+    def _strength_at(self, attempt: int) -> float | None:
+        if self.strength is None or attempt == 0:
+            return self.strength
+        # One step is the least; the epsilon keeps int(steps * (1 / steps)) from rounding down to none.
+        return max(self.strength * self.strength_decay**attempt, min(1.0, (1 + 1e-9) / self.steps))
 
 
-def _check_steps(strength: float, steps: int) -> None:
-    if not 0 < strength <= 1:
-        raise ConfigError(f"strength={strength}: expected a share of the denoising in (0, 1]")
+def _check_steps(strength: float | None, steps: int) -> None:
+    if strength is not None and not 0 < strength <= 1:
+        raise ConfigError(f"strength={strength}: expected a share of the denoising in (0, 1], or null")
     if steps < 1:
         raise ConfigError(f"steps={steps}: expected 1 or more")
-    if int(steps * strength) == 0:
+    if strength is not None and int(steps * strength) == 0:
         raise ConfigError(
             f"steps={steps} with strength={strength} runs no step at all; raise one of them"
             " so that steps * strength >= 1"

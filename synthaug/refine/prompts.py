@@ -145,6 +145,12 @@ class Prompts:
         """Whether any negative prompt says something."""
         return any(self.negative.texts)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that can come into a prompt, for or against."""
+        lists = (self.templates, self.negative, *self.words.values(), *self.phrases.values())
+        return tuple(text for choices in lists for text in choices.texts)
+
     def identity(self) -> dict[str, Any]:
         """All texts as they were read, JSON: what stood in files belongs to the identity of a run."""
         lists = {f"words.{k}": v for k, v in self.words.items()} | {f"phrases.{k}": v for k, v in self.phrases.items()}

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synthaug import seeds
 from synthaug.contracts import Appearance, Draw, Painted, Place
 from synthaug.errors import ConfigError, SynthaugError, nearest
 from synthaug.labels import Labels
+from synthaug.models import maps
 from synthaug.models.pipelines import DTYPES
 
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "weights" / "refiner"
@@ -27,10 +29,15 @@ class Restore(Appearance):
     Works from pure noise (strength 1) as well as from the picture noised part of the way. A 256x256 picture
     takes about a second on two cores at the defaults; time grows with pixels and with `steps`.
 
+    A refiner that was trained with maps (`models.maps`) is also shown the depth, normals and classes of each
+    picture, as far as its sample has them; what is missing is absent, as it was in a share of its training.
+    Classes are matched by name, and pixels of a class that the refiner does not know have none.
+
     Args:
         model: Folder of a refiner; empty for the one that comes with synthaug.
         strength: In (0, 1]; share of the way to noise that the flow starts from: 1 invents the most texture.
-        steps: Calls of the network, 1 to 1000; few are enough.
+        steps: Calls of the network, 1 to 1000; few are enough. 0: as many as the refiner was made for, which are 8
+            unless it was distilled.
         colour: 0 to 1; share of the input's coarse colours that is put back. 1: brightness cannot drift.
         smooth: 0 to 1; how strictly flat surfaces (skies, walls) get the grain that flat surfaces have in photos.
         grain: [low, high] within 0 to 1; range of quantiles of the photos' grain that each picture draws from.
@@ -47,7 +54,7 @@ class Restore(Appearance):
         *,
         model: str = "",
         strength: float = 1.0,
-        steps: int = 8,
+        steps: int = 0,
         colour: float = 1.0,
         smooth: float = 1.0,
         grain: Sequence[float] = (0.15, 0.35),
@@ -56,8 +63,8 @@ class Restore(Appearance):
     ) -> None:
         if not 0 < strength <= 1:
             raise ConfigError(f"strength={strength}: expected a share of the way to noise in (0, 1]")
-        if not 1 <= steps <= 1000:
-            raise ConfigError(f"steps={steps}: expected 1 to 1000")
+        if not 0 <= steps <= 1000:
+            raise ConfigError(f"steps={steps}: expected 1 to 1000, or 0 for the refiner's own number")
         for name, share in (("colour", colour), ("smooth", smooth)):
             if not 0 <= share <= 1:
                 raise ConfigError(f"{name}={share}: expected 0 to 1")
@@ -76,6 +83,8 @@ class Restore(Appearance):
         self.strength_decay = strength_decay
         self.dtype = dtype
         self._loaded: Any = None
+        self._maps = maps.peek(Path(self.model)) if self.model else maps.NONE
+        self.wants = self._maps.passes
 
     def _folder(self) -> Path:
         folder = Path(self.model) if self.model else SHIPPED
@@ -97,6 +106,8 @@ class Restore(Appearance):
         from synthaug.models.refiner import open_refiner
 
         self._loaded = open_refiner(self._folder(), device=device, dtype=self.dtype)
+        if self._loaded.facts.maps != self._maps:
+            raise ConfigError(f"model={self.model}: it takes other maps than when this run was planned; start anew")
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
         """The seed of all noise, the strength of this attempt, and how grainy a photo this is."""
@@ -114,5 +125,25 @@ class Restore(Appearance):
         if self._loaded is None:
             raise SynthaugError("Restore.paint before load(device)")
         wishes = [Wish(d["seed"], d["strength"], d["grain"]) for d in draws]
-        done = self._loaded(images, wishes, steps=self.steps, colour=self.colour, smooth=self.smooth)
-        return Painted(done.images, done.reasons)
+        told, facts = self._told(images, labels)
+        done = self._loaded(images, wishes, steps=self.steps, colour=self.colour, smooth=self.smooth, maps=told)
+        return Painted(done.images, done.reasons, facts)
+
+    def _told(self, images: Any, labels: Sequence[Labels]) -> tuple[Any, tuple[Mapping[str, Any], ...]]:
+        """What the refiner is told of each picture, and the kinds of maps it had, for the trail."""
+        if not self._maps.kinds:
+            return None, ()
+        arrays = [self._arrays(own) for own in labels]
+        size = tuple(images.shape[2:])
+        stacked = np.stack([self._maps.encode(own, size) for own in arrays])
+        return images.new_tensor(stacked), tuple({"maps": list(own)} for own in arrays)
+
+    def _arrays(self, labels: Labels) -> dict[str, NDArray[Any]]:
+        found = {
+            kind: labels.passes[maps.KINDS[kind]] for kind in self._maps.kinds if maps.KINDS[kind] in labels.passes
+        }
+        if "depth" in found:
+            found["depth"] = maps.relative(found["depth"])
+        if "classes" in found:
+            found["classes"] = self._maps.known([c.name for c in labels.categories])[found["classes"]]
+        return found

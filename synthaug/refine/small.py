@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from itertools import combinations
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.errors import ConfigError
+from synthaug.errors import ConfigError, nearest
 from synthaug.labels import Box, Instance, Labels, Size
 from synthaug.refine.arrays import copied, like
 from synthaug.refine.paste import coverage
@@ -82,6 +82,26 @@ class Small:
     feather: float = 2.0
     limit: int = 8
 
+    @staticmethod
+    def parse(given: Mapping[Any, Any] | None) -> Small | None:
+        """From configuration; nothing for an empty mapping. `target` is a side, or [height, width].
+
+        Raises:
+            ConfigError: Naming the field, what it holds and what it may hold.
+        """
+        if not given:
+            return None
+        known = [f.name for f in fields(Small)]
+        for name, value in given.items():
+            if name not in known:
+                raise ConfigError(f"small.{name}: no such field.{nearest(str(name), known)}")
+            whole = name in ("most", "limit")
+            if name != "target" and (isinstance(value, bool) or not isinstance(value, int if whole else int | float)):
+                raise ConfigError(f"small.{name}={value}: expected a {'whole ' * whole}number")
+        rules = Small(**{**given, "target": _target(given.get("target", Small().target))})
+        rules.check()
+        return rules
+
     def check(self) -> None:
         """Raises `ConfigError` for a field out of its range, or a target that cannot be divided."""
         for name, value, low, high in (
@@ -102,6 +122,14 @@ class Small:
         """Possible enlargements, the strongest first: whole, so that the way back is a plain average."""
         common = math.gcd(*self.target)
         return tuple(factor for factor in range(self.most, 1, -1) if common % factor == 0)
+
+
+def _target(value: object) -> Size:
+    """(height, width) from a side or a pair."""
+    sides = [value, value] if isinstance(value, int) else value
+    if not isinstance(sides, Sequence) or len(sides) != 2 or not all(type(s) is int and s > 0 for s in sides):
+        raise ConfigError(f"small.target={value}: expected a side in pixels, or [height, width]")
+    return sides[0], sides[1]
 
 
 def find(labels: Labels, rules: Small) -> tuple[tuple[Window, ...], Mapping[str, int]]:

@@ -7,8 +7,9 @@ alone, so the result is exactly independent and exactly normal. `reduced` sums f
 exactly normal; by it noise moves by parts of a latent place.
 
 Two ways: `carry` takes the noise of one frame to the next, by the renderer's flow or by depth and poses
-(`correspond`). `of_surfaces` needs no other frame: the noise of a pixel is a hash of the place on the surface that it
-shows, so it is a function of the seed and of the frame's own labels, and frames can be done in any order.
+(`correspond`). `of_surfaces` needs no other frame: what the noise of a few pixels sums to is a hash of the place on
+the surface that they show, so it is a function of the seed and of the frame's own labels, and frames can be done in any
+order.
 """
 
 from __future__ import annotations
@@ -54,24 +55,27 @@ def carry(noise: Float32, way: Correspondence, seed: int) -> tuple[Float32, floa
     return fresh, len(winners) / (way.size[0] * way.size[1])
 
 
-def of_surfaces(labels: Labels, channels: int, anchor: int, seed: int, cell: float = 1.0) -> tuple[Float32, float]:
+def of_surfaces(labels: Labels, channels: int, anchor: int, seed: int, cell: float = 2.5) -> tuple[Float32, float]:
     """Noise of a frame from the places on surfaces that its pixels show, with no other frame at hand.
 
-    Space is cut into cubes about as large as a pixel at that distance (sides are powers of 2, so that frames
-    agree on them), objects with a pose and an `object_id` in their own axes; the pixel nearest to a cube's centre
-    gets the cube's number, hashed into normal deviates, and every other pixel in it fresh noise.
+    Space is cut into cubes a few pixels wide at that distance (sides are powers of 2, so that frames agree on them),
+    objects with a pose and an `object_id` in their own axes. A cube's number, hashed into a normal deviate, is the sum
+    of the fresh noise of its pixels, scaled to variance 1: an exchange of one direction in their space for another,
+    so the whole stays exactly white and normal. What frames have in common is thus the noise at the scale of cubes
+    and above, which is the scale of a latent place.
 
     Args:
         labels: With `depth` or `position`, and a camera with a pose.
         channels: Of the noise, from 1.
         anchor: 63 bits, the same for all frames of a sequence: from the draw of scope `group`.
         seed: 63 bits, this frame's own.
-        cell: Side of a cube in pixels, 0.25 to 4: under 1, pixels miss cubes that they hit in another frame; over 1,
-            more of them get fresh noise.
+        cell: Side of a cube in pixels, 0.25 to 16. For latent places of 8 pixels 2 to 3 are best: larger cubes
+            straddle more places, smaller ones are missed by pixels of one frame that another one hits.
 
     Returns:
-        [C, H, W] float32, and the share that is anchored, about 0.8. From another view 0.3 to 0.6 of the noise of a
-        surface is found again (its correlation), less than `carry` keeps. About 0.25 s for 640x380, 4 channels.
+        [C, H, W] float32, and cubes per pixel. On a grid of 8 pixels the noise of a surface that is seen again
+        correlates by 0.5 to 0.8, about as much as after `carry`, whose values too move by parts of a place
+        (`benchmarks/sequence.py`). About 0.25 s for 640x380, 4 channels.
 
     Raises:
         Rejected: Under `sequence`, where depth, a camera or its pose is missing.
@@ -79,14 +83,14 @@ def of_surfaces(labels: Labels, channels: int, anchor: int, seed: int, cell: flo
     z, points = surfaces(labels)
     points, owner = _own_axes(labels, points)
     size = cell * z / float(np.sqrt(abs(np.linalg.det(camera_of(labels).K[:2, :2]))))
-    key, away = _cubes(points.reshape(-1, 3), size.reshape(-1), _mixed(owner.reshape(-1) ^ np.uint64(anchor)))
-    order = np.lexsort((away, key))
-    winners = order[np.append(True, np.diff(key[order]) != 0)]
+    key = _cubes(points.reshape(-1, 3), size.reshape(-1), _mixed(owner.reshape(-1) ^ np.uint64(anchor)))
+    cubes, which, pixels = np.unique(key, return_inverse=True, return_counts=True)
     noise = seeds.normal(seed, (channels, *labels.size))
-    flat = noise.reshape(channels, -1)
-    for channel in range(channels):
-        flat[channel, winners] = _normal(_mixed(key[winners] ^ np.uint64(channel + 1)))
-    return noise, len(winners) / len(key)
+    for channel, flat in enumerate(noise.reshape(channels, -1)):
+        mean = np.bincount(which, flat, len(cubes)) / pixels
+        told = _normal(_mixed(cubes ^ np.uint64(channel + 1))) / np.sqrt(pixels)
+        flat += (told - mean)[which].astype(np.float32)
+    return noise, len(cubes) / len(key)
 
 
 def reduced(noise: Float32, factor: int) -> Float32:
@@ -111,8 +115,8 @@ def _own_axes(labels: Labels, world: Float64) -> tuple[Float64, UInt64]:
     return world, owner
 
 
-def _cubes(points: Float64, size: Float64, key: UInt64) -> tuple[UInt64, Float64]:
-    """For each point a hash of the cube around it, and its squared distance from the centre in sides of the cube.
+def _cubes(points: Float64, size: Float64, key: UInt64) -> UInt64:
+    """For each point a hash of the cube around it.
 
     Between two powers of 2, some of the larger cubes are cut up and some are not, more of them the nearer the size
     is to the smaller power: who walks toward a wall finds most of it as it was.
@@ -124,10 +128,8 @@ def _cubes(points: Float64, size: Float64, key: UInt64) -> tuple[UInt64, Float64
     whole = np.floor(points / np.exp2(level)[:, None])
     large = _hashed(key, whole, level)
     cut = (_mixed(large) >> np.uint64(11)).astype(np.float64) / 2**53 >= exact - level + 1
-    scaled = points / np.exp2(np.where(cut, level - 1, level))[:, None]
-    cubes = np.floor(scaled)
-    away = np.square(scaled - cubes - 0.5).sum(axis=1)
-    return np.where(cut, _hashed(key, cubes, level - 1), large), away
+    cubes = np.floor(points / np.exp2(np.where(cut, level - 1, level))[:, None])
+    return np.where(cut, _hashed(key, cubes, level - 1), large)
 
 
 def _hashed(key: UInt64, cubes: Float64, level: Float64) -> UInt64:

@@ -8,7 +8,8 @@ from typing import Any
 from tests.models.tiny import WORDS
 
 
-def _clip(projection: bool) -> tuple[Any, Any]:
+def clip(projection: bool) -> tuple[Any, Any]:
+    """A text encoder and its tokenizer."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     config = CLIPTextConfig(
@@ -27,7 +28,8 @@ def _t5(width: int) -> tuple[Any, Any]:
     return T5EncoderModel(config).eval(), T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
 
 
-def _vae(channels: int) -> Any:
+def plain_vae(channels: int) -> Any:
+    """Halves each side once."""
     from diffusers import AutoencoderKL
 
     return AutoencoderKL(
@@ -46,26 +48,33 @@ def build_sdxl(path: Path) -> Path:
         cross_attention_dim=32, attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
         addition_time_embed_dim=8, transformer_layers_per_block=(1, 1), projection_class_embeddings_input_dim=64,
     )  # fmt: skip
-    (one, token), (two, token_2) = _clip(False), _clip(True)
+    (one, token), (two, token_2) = clip(False), clip(True)
     diffusers.StableDiffusionXLPipeline(
-        vae=_vae(4), unet=unet.eval(), text_encoder=one, text_encoder_2=two, tokenizer=token, tokenizer_2=token_2,
+        vae=plain_vae(4), unet=unet.eval(), text_encoder=one, text_encoder_2=two, tokenizer=token, tokenizer_2=token_2,
         scheduler=diffusers.EulerDiscreteScheduler(), add_watermarker=False,
     ).save_pretrained(path)  # fmt: skip
     return path
 
 
-def build_flux(path: Path) -> Path:
+def flux_parts() -> dict[str, Any]:
+    """Components of a tiny FLUX.1."""
     import diffusers
 
     transformer = diffusers.FluxTransformer2DModel(
         patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
         joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(4, 4, 8), guidance_embeds=False,
     )  # fmt: skip
-    (clip, token), (t5, token_2) = _clip(False), _t5(16)
-    diffusers.FluxPipeline(
-        vae=_vae(4), transformer=transformer.eval(), text_encoder=clip, text_encoder_2=t5, tokenizer=token,
-        tokenizer_2=token_2, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
-    ).save_pretrained(path)  # fmt: skip
+    (text, token), (t5, token_2) = clip(False), _t5(16)
+    return {
+        "vae": plain_vae(4), "transformer": transformer.eval(), "text_encoder": text, "text_encoder_2": t5,
+        "tokenizer": token, "tokenizer_2": token_2, "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(),
+    }  # fmt: skip
+
+
+def build_flux(path: Path) -> Path:
+    import diffusers
+
+    diffusers.FluxPipeline(**flux_parts()).save_pretrained(path)
     return path
 
 
@@ -76,9 +85,9 @@ def build_sd3(path: Path) -> Path:
         sample_size=8, patch_size=1, in_channels=4, num_layers=1, attention_head_dim=8, num_attention_heads=4,
         joint_attention_dim=32, caption_projection_dim=32, pooled_projection_dim=32, out_channels=4,
     )  # fmt: skip
-    (one, token), (two, token_2), (t5, token_3) = _clip(True), _clip(True), _t5(32)
+    (one, token), (two, token_2), (t5, token_3) = clip(True), clip(True), _t5(32)
     diffusers.StableDiffusion3Pipeline(
-        vae=_vae(4), transformer=transformer.eval(), text_encoder=one, text_encoder_2=two, text_encoder_3=t5,
+        vae=plain_vae(4), transformer=transformer.eval(), text_encoder=one, text_encoder_2=two, text_encoder_3=t5,
         tokenizer=token, tokenizer_2=token_2, tokenizer_3=token_3,
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
     ).save_pretrained(path)  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from synthaug.models import controlnets
-from synthaug.models.hints import Hint, Shown
+from synthaug.models.hints import Asked, Hint, Shown, residuals
 from synthaug.models.pipelines import Extras, Img2ImgModel, Request, open_img2img
 from synthaug.refine import tiles
 from synthaug.refine.differential import DifferentialBlend, free_from
@@ -142,8 +142,8 @@ def test_weights_differ_from_place_to_place(net: Any) -> None:
     latents, words = torch.rand(1, 4, 8, 8), torch.rand(1, 5, 16)
     rows = []
     for given in (hint(net, weight), hint(net)):
-        down, middle = Shown.of(given, None, twice=False).added(0, latents, torch.tensor(500), words, None)
-        rows.append([*down, middle])
+        found = residuals([Shown.of(given, None, twice=False)], Asked(latents, torch.tensor(500), words, None))
+        rows.append([*found["down_block_additional_residuals"], found["mid_block_additional_residual"]])
     for masked, whole in zip(*rows, strict=True):
         half = masked.shape[-1] // 2
         assert not masked[..., :half].any()

@@ -63,3 +63,52 @@ def test_ends_with_its_context() -> None:
     with SampleNoise([1]):
         pass
     assert torch.randn(3).shape == (3,)
+
+
+SEEDS = [11, 22, 33]
+
+
+def test_one_generator_for_a_batch_serves_each_sample_from_its_own_stream() -> None:
+    """Whatever is drawn by the whole batch is what each sample would have drawn alone."""
+
+    def drawn(keys: list[int]) -> list[torch.Tensor]:
+        with SampleNoise(keys) as noise:
+            count = len(keys)
+            found = [
+                torch.rand((count, 4, 5), generator=noise.whole),
+                torch.zeros(count, 7).uniform_(2, 3, generator=noise.whole),
+                torch.randn((count, 3), generator=noise.whole),
+                torch.multinomial(torch.ones(count * 6, 9), 1, generator=noise.whole).view(count, 6),
+            ]
+        assert noise.counts == [20 + 7 + 3 + 6] * count
+        return found
+
+    together = drawn(SEEDS)
+    for place, seed in enumerate(SEEDS):
+        for whole, alone in zip(together, drawn([seed]), strict=True):
+            assert torch.equal(whole[place : place + 1], alone)
+    assert together[0].min() >= 0
+    assert together[0].max() < 1
+    assert together[1].min() >= 2
+    assert together[1].max() < 3
+    assert not torch.equal(together[0][0], together[0][1])
+
+
+def test_categories_come_as_often_as_their_weights_say() -> None:
+    weights = torch.tensor([0.0, 1.0, 3.0, 0.0, 4.0, 0.0])
+    with SampleNoise([1]) as noise:
+        drawn = torch.multinomial(weights.expand(40_000, 6), 1, generator=noise.tokens[0])
+    assert drawn.shape == (40_000, 1)
+    assert drawn.dtype == torch.int64
+    shares = torch.bincount(drawn[:, 0], minlength=6) / 40_000
+    assert shares[[0, 3, 5]].tolist() == [0, 0, 0]
+    assert (shares - weights / 8).abs().max() < 0.01
+
+
+def test_a_draw_that_cannot_be_shared_out_is_refused() -> None:
+    with SampleNoise(SEEDS) as noise, pytest.raises(SynthaugError, match="for 3 pictures at once"):
+        torch.rand((4, 2), generator=noise.whole)
+    with SampleNoise(SEEDS), pytest.raises(SynthaugError, match="outside of its samples' keys"):
+        torch.rand((3, 2), generator=torch.Generator())
+    with SampleNoise(SEEDS) as noise, pytest.raises(SynthaugError, match="multinomial"):
+        torch.multinomial(torch.ones(3, 4), 2, generator=noise.whole)

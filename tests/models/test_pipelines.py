@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from synthaug.errors import ConfigError, SynthaugError
+from synthaug.errors import SynthaugError
 from synthaug.models import noise
 from synthaug.models.finite import FiniteWatch
 from synthaug.models.pipelines import Img2ImgModel, Output, Request, open_img2img, pad_reflect
-from synthaug.models.snapshot import Snapshot
-from synthaug.models.table import PIPELINES
-from tests.models.families import build_flux, build_sd3, build_sdxl
 from tests.models.tiny import build_tiny_sd, edit_weights
 
 torch.set_num_threads(1)
@@ -201,33 +197,3 @@ def test_an_unkeyed_draw_inside_the_pipeline_is_refused(tiny_sd: Path) -> None:
     model._pipe.scheduler.add_noise = lambda x, n, t: add_noise(x, torch.randn_like(n), t)
     with pytest.raises(SynthaugError, match="outside of its samples' keys"):
         model(pictures(1), [request(1)], **STEPS)
-
-
-def test_flow_families_refuse_a_strength_that_ignores_the_picture() -> None:
-    class Pipe:
-        vae_scale_factor = 8
-        image_processor = type("P", (), {"postprocess": staticmethod(lambda image: image)})()
-
-        def __call__(self, prompt: str, image: object) -> None: ...
-
-    model = Img2ImgModel(Pipe(), Snapshot(Path(), "FluxPipeline", PIPELINES["FluxPipeline"]))
-    assert model.multiple == 64
-    model.check(negative=False, steps=4, strength=0.75)
-    with pytest.raises(ConfigError, match="pure noise"):
-        model.check(negative=False, steps=4, strength=0.8)
-    with pytest.raises(ConfigError, match="negative_prompt"):
-        model.check(negative=True, steps=4, strength=0.5)
-
-
-@pytest.mark.parametrize("build", [build_sdxl, build_flux, build_sd3])
-def test_further_families_load_keep_their_size_and_stay_independent(
-    tmp_path: Path, build: Callable[[Path], Path]
-) -> None:
-    model = open_img2img(build(tmp_path / "m"), device="cpu", dtype="float32")
-    images = pictures(3, 50, 70)
-    first = model(images, [request(1), request(2), request(3)], **STEPS)
-    other = model(images[[2, 0, 1]], [request(3), request(1), request(2)], **STEPS)
-    assert first.reasons == ("", "", "")
-    assert first.images.shape == images.shape
-    assert torch.equal(other.images, first.images[[2, 0, 1]])
-    assert not torch.equal(model(1 - images, [request(1), request(2), request(3)], **STEPS).images, first.images)

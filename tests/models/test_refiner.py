@@ -12,6 +12,7 @@ import torch
 
 from synthaug.errors import ConfigError, InputError, SecurityError
 from synthaug.models import rectified, refiner
+from synthaug.models.maps import MapSpec
 from synthaug.models.refiner import Facts, Wish, open_refiner, read_facts, to_files
 from tests.models.tiny_refiner import SPREAD, build_tiny_refiner
 
@@ -116,7 +117,8 @@ def test_other_classes_and_code_are_refused(folder: Path, name: str, change: dic
     [
         {"format": 2}, {"grain": []}, {"grain": ["a"]}, {"grain": [float("1e9")]}, {"channels": None},
         {"spread": {"knots": [0.2, 0.1], "levels": [[1, 1]] * 3}},
-        {"spread": {"knots": [0.1, 0.2], "levels": [[1, 1]]}},
+        {"spread": {"knots": [0.1, 0.2], "levels": [[1, 1]]}}, {"steps": -1}, {"steps": 2000},
+        {"maps": {"kinds": ["smell"], "classes": []}}, {"maps": {"kinds": ["classes"], "classes": []}}, {"maps": 3},
     ],
 )  # fmt: skip
 def test_numbers_that_training_never_writes(folder: Path, change: dict[str, Any]) -> None:
@@ -131,6 +133,59 @@ def test_weights_of_another_size(folder: Path) -> None:
     (folder / refiner.FACTS).write_text(json.dumps(facts | {"channels": [16, 16]}))
     with pytest.raises(InputError, match="does not fit"):
         open_refiner(folder, device="cpu", dtype="float32")
+
+
+def test_maps_and_steps_are_written_only_where_there_are_any(folder: Path, tmp_path: Path) -> None:
+    assert not {"maps", "steps"} & json.loads((folder / refiner.FACTS).read_text()).keys()
+    told = build_tiny_refiner(tmp_path / "told", MapSpec(("depth", "classes"), ("road", "car")), 2)
+    facts = read_facts(told)
+    assert facts.maps == MapSpec(("depth", "classes"), ("road", "car"))
+    assert facts.steps == 2
+    assert facts.shape.extra == 5
+    assert facts.digest != read_facts(folder).digest
+
+
+def test_without_maps_a_picture_is_what_it_was_before_there_were_maps(folder: Path) -> None:
+    """The flow by hand: condition and noise in, and nothing else."""
+    from synthaug import seeds
+    from synthaug.models import guards
+
+    loaded = open_refiner(folder, device="cpu", dtype="float32")
+    image = torch.rand(1, 3, 32, 64)
+    x = torch.from_numpy(seeds.normal(7, (12, 16, 32)))[None]
+    with torch.inference_mode():
+        for now, after in ((1.0, 0.5), (0.5, 0.0)):
+            folded = torch.nn.functional.pixel_unshuffle(image * 2 - 1, 2)
+            x = x + (after - now) * loaded.network(torch.cat([x, folded], 1), torch.tensor([now * 1000])).sample
+    added = rectified.from_opponent(torch.nn.functional.pixel_shuffle(x, 2) * SPREAD.at(image))
+    expected = guards.keep_colour(image + added, image, 1.0).clamp(0, 1)
+    assert torch.allclose(loaded(image, [Wish(7, 1.0, 0.5)], steps=2, smooth=0.0).images, expected, atol=1e-6)
+
+
+def test_maps_change_the_picture_and_none_is_absent(tmp_path: Path) -> None:
+    spec = MapSpec(("depth", "normals"))
+    loaded = open_refiner(build_tiny_refiner(tmp_path / "told", spec), device="cpu", dtype="float32")
+    images, wishes = torch.rand(2, 3, 20, 30), [Wish(1, 1.0, 0.5), Wish(2, 0.5, 0.5)]
+    absent = torch.zeros(2, spec.channels, 20, 30)
+    bare = loaded(images, wishes, steps=2).images
+    assert torch.equal(bare, loaded(images, wishes, steps=2, maps=absent).images)
+    told = torch.rand(absent.shape, generator=torch.Generator().manual_seed(3))
+    # One picture with maps, one without: neither sees the other's.
+    mixed = loaded(images, wishes, steps=2, maps=torch.stack([told[0], absent[1]])).images
+    assert not torch.equal(mixed[0], bare[0])
+    assert torch.equal(mixed[1], bare[1])
+    alone = loaded(images[:1], wishes[:1], steps=2, maps=told[:1]).images
+    assert torch.equal(alone[0], mixed[0])
+
+
+def test_steps_of_its_own(folder: Path, tmp_path: Path) -> None:
+    fast = open_refiner(build_tiny_refiner(tmp_path / "fast", steps=2), device="cpu", dtype="float32")
+    slow = open_refiner(folder, device="cpu", dtype="float32")
+    images, wishes = torch.rand(1, 3, 16, 16), [Wish(1, 1.0, 0.5)]
+    own = [one(images, wishes, steps=0).images for one in (fast, slow)]
+    assert torch.equal(own[0], slow(images, wishes, steps=2).images)
+    assert torch.equal(own[1], slow(images, wishes, steps=refiner.STEPS).images)
+    assert not torch.equal(own[0], own[1])
 
 
 def test_grain_is_a_quantile() -> None:

@@ -208,9 +208,9 @@ def test_bad_json(model: Path, canary: Path, text: str) -> None:
     refused(model, canary, InputError, "unet/config.json")
 
 
-def test_family_without_strength_is_named(model: Path, canary: Path) -> None:
-    edit(model / "model_index.json", _class_name="FluxKontextPipeline")
-    refused(model, canary, ConfigError, "Kontext")
+def test_family_that_cannot_serve_is_named(model: Path, canary: Path) -> None:
+    edit(model / "model_index.json", _class_name="QwenImageLayeredPipeline")
+    refused(model, canary, ConfigError, "splits a picture into layers")
 
 
 def test_no_folder_and_no_pipeline(tmp_path: Path) -> None:
