@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("out", metavar="OUT", help="output folder of a run (its write.root)")
         command.set_defaults(question=name)
     train = _add(commands, "train", _train, "fit a model from photos: `synthaug train refiner data=PHOTOS out=DIR`")
-    train.add_argument("kind", metavar="KIND", choices=("refiner",), help="refiner")
+    train.add_argument("kind", metavar="KIND", choices=("refiner", "lora"), help="refiner or lora")
     train.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings, as conf/train/KIND.yaml lists them")
     fetch = _add(commands, "fetch", _fetch, "bring one commit of a model here; the only command that uses the network")
     fetch.add_argument("model", metavar="MODEL", help="a name in conf/models, or OWNER/NAME")
@@ -172,10 +172,16 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from synthaug.train.refiner import Settings, train
     from synthaug.train.words import values
 
-    return train(Settings.of(values(options.kind, options.overrides + options.rest)))
+    found = values(options.kind, options.overrides + options.rest)
+    if options.kind == "lora":
+        from synthaug.train import lora
+
+        return lora.train(lora.Settings.of(found))
+    from synthaug.train import refiner
+
+    return refiner.train(refiner.Settings.of(found))
 
 
 def _fetch(options: argparse.Namespace) -> int:

@@ -52,6 +52,20 @@ def pack(state: State, network: Any, average: Any, optimiser: torch.optim.Optimi
     return save(plain, metadata={"state": json.dumps(facts)})
 
 
+def state_of(data: bytes) -> State:
+    """What the file says beside tensors, from its header alone. Raises `InputError` for anything else."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        facts: Any = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
+        return State(int(facts["step"]), list(facts["losses"]), str(facts["identity"]), dict(facts["numbers"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> InputError:
+    return InputError(f"{NAME} cannot be read ({error}); remove it to start anew")
+
+
 def unpack(data: bytes, identity: str, network: Any, average: Any, optimiser: torch.optim.Optimizer) -> State:
     """Puts tensors back where they were.
 
@@ -62,13 +76,11 @@ def unpack(data: bytes, identity: str, network: Any, average: Any, optimiser: to
     from safetensors import SafetensorError
     from safetensors.torch import load
 
+    state = state_of(data)
     try:
-        length = int.from_bytes(data[:8], "little")
-        facts: Any = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["state"])
-        state = State(int(facts["step"]), list(facts["losses"]), str(facts["identity"]), dict(facts["numbers"]))
         tensors = load(data)
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{NAME} cannot be read ({error}); remove it to start anew") from error
+    except SafetensorError as error:
+        raise _unreadable(error) from error
     if state.identity != identity:
         raise ConfigError(
             f"{NAME} belongs to a training with other settings or photos; choose another out=, or go on with the same"

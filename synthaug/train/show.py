@@ -39,10 +39,16 @@ def plot(losses: Sequence[float], every: int) -> bytes:
             y = _HEIGHT - _MARGIN - (row.clip(low, high) - low) / (high - low) * (_HEIGHT - _MARGIN - 16)
             points = np.rint(np.stack([x, y], 1)).astype(np.int32)
             cv2.polylines(sheet, [points], False, colour, thickness, cv2.LINE_AA)
-        _write(sheet, f"{high:.3f}", (4, 24))
-        _write(sheet, f"{low:.3f}", (4, _HEIGHT - _MARGIN))
+        _write(sheet, f"{high:.3g}", (4, 24))
+        _write(sheet, f"{low:.3g}", (4, _HEIGHT - _MARGIN))
         _write(sheet, f"step {len(values) * every}, loss {smooth[-1]:.4f}", (_MARGIN, _HEIGHT - 16))
     return png.encode(sheet)
+
+
+def recent(losses: Sequence[float]) -> str:
+    """Mean of the last 20 values, for a line of progress."""
+    last = losses[-20:]
+    return f"{sum(last) / len(last):.4f}" if last else "-"
 
 
 def _write(sheet: NDArray[np.uint8], text: str, at: tuple[int, int]) -> None:

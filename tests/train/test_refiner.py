@@ -19,8 +19,10 @@ from synthaug.errors import ConfigError, InputError, Interrupted, Refusal, Synth
 from synthaug.models import rectified
 from synthaug.models.refiner import WEIGHTS, read_facts
 from synthaug.refine.restore import Restore
-from synthaug.train import loop
+from synthaug.train import fitting
+from synthaug.train.machine import rate_at
 from synthaug.train.refiner import Settings, train
+from synthaug.train.words import values
 from tests.train.photos import make_photos
 
 torch.set_num_threads(1)
@@ -61,18 +63,18 @@ def test_trains_and_the_stage_loads_the_result(photos: Path, tmp_path: Path) -> 
 
 def test_a_killed_run_ends_as_a_straight_one(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(settings(photos, tmp_path / "straight"))
-    step = loop.Loop._step
+    step = fitting.Fit._step
 
-    def killed(self: Any, photos: Any, conditions: Any, number: int) -> float:
+    def killed(self: Any, drawn: Any, number: int) -> Any:
         if number == 5:
             raise KeyboardInterrupt
-        return step(self, photos, conditions, number)
+        return step(self, drawn, number)
 
-    monkeypatch.setattr(loop.Loop, "_step", killed)
+    monkeypatch.setattr(fitting.Fit, "_step", killed)
     with pytest.raises(KeyboardInterrupt):
         train(settings(photos, tmp_path / "killed"))
     assert not (tmp_path / "killed" / "model").exists()
-    monkeypatch.setattr(loop.Loop, "_step", step)
+    monkeypatch.setattr(fitting.Fit, "_step", step)
     train(settings(photos, tmp_path / "killed"))
     straight, resumed = (load_file(tmp_path / name / "model" / WEIGHTS) for name in ("straight", "killed"))
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
@@ -82,14 +84,14 @@ def test_a_signal_leaves_a_checkpoint(photos: Path, tmp_path: Path, monkeypatch:
     import os
     import signal
 
-    step = loop.Loop._step
+    step = fitting.Fit._step
 
-    def signalled(self: Any, photos: Any, conditions: Any, number: int) -> float:
+    def signalled(self: Any, drawn: Any, number: int) -> Any:
         if number == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, photos, conditions, number)
+        return step(self, drawn, number)
 
-    monkeypatch.setattr(loop.Loop, "_step", signalled)
+    monkeypatch.setattr(fitting.Fit, "_step", signalled)
     with pytest.raises(Interrupted, match="stopped after step 3"):
         train(settings(photos, tmp_path / "out", save_every=100))
     assert (tmp_path / "out" / "checkpoint.safetensors").is_file()
@@ -103,7 +105,7 @@ def test_two_trainings_do_not_share_an_output(photos: Path, tmp_path: Path) -> N
 
 def test_other_settings_do_not_go_on_from_a_checkpoint(photos: Path, tmp_path: Path) -> None:
     train(settings(photos, tmp_path / "out", steps=2))
-    with pytest.raises(ConfigError, match="other settings or photos"):
+    with pytest.raises(ConfigError, match=r"another training: lr was 0\.0008, is 0\.0001"):
         train(settings(photos, tmp_path / "out", lr=1e-4))
     # More steps are the same training, longer.
     assert train(settings(photos, tmp_path / "out", steps=4)) == 0
@@ -174,13 +176,13 @@ def test_the_conf_file_shows_the_defaults() -> None:
     data = yaml.safe_load((find_conf() / "train" / "refiner.yaml").read_text())
     assert data.pop("data") == data.pop("out") == "???"
     made = Settings.of({"data": "photos", "out": "out", **data})
-    assert made == Settings(("photos",), "out")
+    assert made == Settings(("photos",), "out") == Settings.of(values("refiner", ["data=photos", "out=out"]))
     assert {*data, "data", "out"} == set(Settings.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("steps", [1, 10, 1000])
 def test_learning_rate_rises_and_falls(steps: int) -> None:
-    rates = [loop.rate_at(step, steps) for step in range(steps)]
+    rates = [rate_at(step, steps) for step in range(steps)]
     assert 0 < min(rates) <= max(rates) <= 1
     top = int(np.argmax(rates))
     assert rates[:top] == sorted(rates[:top])
@@ -188,5 +190,5 @@ def test_learning_rate_rises_and_falls(steps: int) -> None:
 
 
 def test_a_longer_training_begins_as_a_shorter_one() -> None:
-    assert [loop.rate_at(step, 1000) for step in range(750)] == [loop.rate_at(step, 5000) for step in range(750)]
-    assert loop.rate_at(999, 1000) == pytest.approx(0.01)
+    assert [rate_at(step, 1000) for step in range(750)] == [rate_at(step, 5000) for step in range(750)]
+    assert rate_at(999, 1000) == pytest.approx(0.01)
