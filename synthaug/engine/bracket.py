@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from synthaug.contracts import Gate, Verdict
-from synthaug.engine import appearance, rows
+from synthaug.engine import appearance, rows, wire
 from synthaug.engine.appearance import Work
 from synthaug.engine.blame import Broken, at, failed, told
+from synthaug.engine.capacity import OOM, Full, short_of_memory
 from synthaug.engine.device_row import paint_device
 from synthaug.engine.motions import Rules, moved, resample_on
 from synthaug.engine.pipeline import Bracket, Slot
@@ -41,6 +42,7 @@ class Settings:
         hdr: The input is scene-linear.
         host: Threads for host stages.
         on_device: Runs what the device computes, one call at a time; copies to it and back need no turn.
+        adaptive: A picture that does not fit alone is lost, and not the run.
     """
 
     seed: int
@@ -51,6 +53,7 @@ class Settings:
     hdr: bool
     host: Executor
     on_device: Callable[[Callable[[], Any]], Any]
+    adaptive: bool = False
 
 
 def run(
@@ -129,7 +132,11 @@ def _device(slots: tuple[Slot, ...], outcomes: list[Outcome], settings: Settings
 def _on_device(
     compute: Callable[[], Sequence[Outcome]], slots: Sequence[Slot], alive: Sequence[Work], settings: Settings
 ) -> Sequence[Outcome]:
-    """Device work, its errors in words: a whole batch is lost, so the run stops and can be resumed."""
+    """Device work, its errors in words: a whole batch is lost, so the run stops and can be resumed.
+
+    Raises:
+        Full: It did not fit; from here, so that nothing holds what it had reached.
+    """
     try:
         return compute()
     except (SynthaugError, KeyboardInterrupt):
@@ -137,11 +144,15 @@ def _on_device(
     except (Exception, SystemExit) as error:
         ids = ", ".join(work.entry.id for work in alive)
         names = error.slot if isinstance(error, Broken) else "+".join(slot.name for slot in slots)
-        way = ""
-        if "out of memory" in told(error).lower():
-            way = f" Lower engine.micro_batch={settings.micro_batch}, with another write.root."
-        message = f"slot {names} failed on {settings.device} with samples {ids}: {told(error)}.{way}"
-        raise SynthaugError(message) from error
+        message = f"slot {names} failed on {settings.device} with samples {ids}: {told(error)}."
+        if not short_of_memory(error):
+            raise SynthaugError(message) from error
+    if settings.adaptive and settings.micro_batch == 1:
+        return [Failed(OOM, message, names)]
+    raise Full(
+        f"{message} Lower engine.micro_batch={settings.micro_batch}, or set engine.memory=adaptive, with another"
+        " write.root."
+    )
 
 
 def _each(step: Callable[[Work], Work], outcomes: list[Outcome], settings: Settings) -> list[Outcome]:
@@ -196,7 +207,7 @@ def _judge_batch(slot: Slot, gate: Gate, alive: Sequence[Work], settings: Settin
 
     padded = [*alive, *(alive[0] for _ in range(settings.micro_batch - len(alive)))]
     images, references = (
-        torch.as_tensor(np.concatenate([appearance.to_planes(p, "srgb") for p in row]), device=settings.device)
+        wire.sent(row, "srgb", settings.device)
         for row in ([w.sample.image for w in padded], [w.sample.reference for w in padded])
     )
     labels = [appearance.seen_by(gate, w.sample.labels) for w in padded]

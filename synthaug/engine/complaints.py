@@ -71,7 +71,8 @@ def _unknown(key: str, attempt: Attempt, overrides: Sequence[str]) -> str:
     from omegaconf import OmegaConf
 
     plain: Any = {}
-    for rest in ([o for o in overrides if vet.key_of(o) != key], []):
+    chosen = [o for o in overrides if "." not in vet.key_of(o)]  # options alone: further fields may be unknown as well
+    for rest in ([o for o in overrides if vet.key_of(o) != key], chosen, []):
         with contextlib.suppress(HydraException):
             plain = OmegaConf.to_container(attempt(rest), resolve=False)
             break
@@ -81,7 +82,23 @@ def _unknown(key: str, attempt: Attempt, overrides: Sequence[str]) -> str:
             f"the recipe spells '{key}' out, so no option can take its place; name an option in the recipe's defaults "
             f"list (- /{key}: OPTION), or override its fields ({key}.FIELD=VALUE)"
         )
+    empty = _empty_above(key, plain)
+    if empty:
+        return f"{empty} is empty, and takes fields of your own: add one with a plus, '+{key}=VALUE'"
     return f"there is no '{key}' to override.{nearest_key(key, plain)}"
+
+
+def _empty_above(key: str, plain: Mapping[str, Any]) -> str:
+    """The empty mapping above a key, such as `refine.speed`; nothing where there is none."""
+    node: Any = plain
+    steps = key.split(".")
+    for depth, step in enumerate(steps):
+        if not isinstance(node, Mapping):
+            return ""
+        if not node and depth:
+            return ".".join(steps[:depth])
+        node = cast("Mapping[str, Any]", node).get(step)
+    return ""
 
 
 def nearest_key(key: str, plain: Mapping[str, Any]) -> str:

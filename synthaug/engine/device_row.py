@@ -6,15 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from synthaug.contracts import Appearance, Draw
-from synthaug.engine import appearance, blame
+from synthaug.engine import appearance, blame, wire
 from synthaug.engine.appearance import Work
 from synthaug.engine.pipeline import Slot
 from synthaug.errors import Rejected, SynthaugError
 from synthaug.labels import Labels
-from synthaug.sample import Picture, Space, Step
+from synthaug.sample import Picture, Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,12 +88,17 @@ def _together(
     lanes = [_Lane(work) for work in (*batch, *(batch[0] for _ in range(length - len(batch))))]
     takes, gives = _stage(slots[0]).takes, _stage(slots[-1]).gives
     with torch.inference_mode():
-        images = _uploaded([lane.work.sample.image for lane in lanes], takes, device)
+        images = wire.sent([lane.work.sample.image for lane in lanes], takes, device)
     told = [_told(_stage(slot), slot, lanes, seed) for slot in slots]
-    images = turn(lambda: _through(slots, told, lanes, images))
+
+    def computed() -> wire.Packed:
+        done = _through(slots, told, lanes, images)
+        with torch.inference_mode():
+            return wire.packed(done, as_bytes=last and gives == "srgb")
+
+    packed = turn(computed)
     with torch.inference_mode():
-        down = (images * 255).round_().to(torch.uint8) if last and gives == "srgb" else images
-        pixels = down.permute(0, 2, 3, 1).contiguous().to("cpu").numpy()
+        pixels = wire.fetched(packed)
     renews = _stage(slots[-1]).renews_reference
     return [
         lane.rejected or appearance.repainted(lane.work, Picture(own.copy(), gives), tuple(lane.steps), renews=renews)
@@ -106,17 +109,6 @@ def _together(
 def _stage(slot: Slot) -> Appearance:
     assert isinstance(slot.stage, Appearance)
     return slot.stage
-
-
-def _uploaded(pictures: Sequence[Picture], space: Space, device: str) -> Tensor:
-    """[B, 3, H, W] float32 in `space`; 8-bit pictures travel as bytes."""
-    import torch
-
-    if space == "srgb" and all(picture.pixels.dtype == np.uint8 for picture in pictures):
-        sent = torch.as_tensor(np.stack([picture.pixels for picture in pictures]), device=device)
-        return sent.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format).div_(255)
-    planes = np.concatenate([appearance.to_planes(picture, space) for picture in pictures])
-    return torch.as_tensor(planes, device=device)
 
 
 def _told(stage: Appearance, slot: Slot, lanes: Sequence[_Lane], seed: int) -> Told:

@@ -96,7 +96,7 @@ class _Hand:
                 except queue.Empty:
                     pipe.send(None)
             elif kind == "settled":
-                self._settled(value, 1)
+                self._settled(*value)
             elif kind == "error":
                 self.error = value
             else:
@@ -161,7 +161,7 @@ def attend(pipe: Connection) -> None:
         if job.device.startswith("cuda"):
             job = replace(job, device=f"cuda:{number}")
         stop = threading.Event()
-        execute(task, job, Output(task.root), shards(), stop, lambda kind, _: say("settled", kind))
+        execute(task, job, Output(task.root), shards(), stop, lambda kind, number: say("settled", (kind, number)))
     except SynthaugError as error:
         say("error", error)
     except Exception as error:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from synthaug.contracts import DatasetInfo
 from synthaug.engine import identity, manifest, roots
+from synthaug.engine.capacity import recorded
 from synthaug.engine.devices import run_on_devices
 from synthaug.engine.execute import Task, execute
 from synthaug.engine.finalise import finalise
@@ -48,11 +49,13 @@ def run(config: RunConfig) -> int:
         with RunLock(output.root), roots.tidied(output, before):
             output.sweep()
             made, dataset = _settled_plan(job, output)
+            found = (manifest.read_shard(output, shard.name) for shard in made.shards)
+            lengths = recorded([one for one in found if one and one["plan"] == made.digest], job.cut.micro_batch)
             todo = unfinished(output, made, full=str(config.engine["resume_check"]) == "full")
             if todo:
                 output.remove(manifest.COMPLETE)
                 with stop.between_samples():
-                    _do(Task(config, made, dataset, output.root), job, output, todo, stop.asked)
+                    _do(Task(config, made, dataset, output.root, lengths), job, output, todo, stop.asked)
             if todo or not _complete(output, made):
                 finalise(output, made, job.make_writer(), dataset, notes=job.notes())
             return _report(output, made, float(config.settings["max_reject_ratio"]), resumed=not todo)

@@ -78,9 +78,14 @@ def from_lines(data: bytes) -> list[dict[str, Any]]:
 
 @dataclass(slots=True)
 class Ledger:
-    """What became of every sample of one shard. Each index is settled exactly once."""
+    """What became of every sample of one shard. Each index is settled exactly once.
+
+    Attributes:
+        micro_batch: What the shard was made with, where that is not what was planned; else 0.
+    """
 
     shard: Shard
+    micro_batch: int = 0
     outcomes: dict[int, tuple[str, str, str, str]] = field(default_factory=dict[int, tuple[str, str, str, str]])
 
     def settle(self, index: int, kind: str, reason: str = "", message: str = "", slot: str = "") -> None:
@@ -124,6 +129,7 @@ class Ledger:
                 "files": [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in files],
                 "annotations": most_frequent(annotations),
                 "environment": dict(environment),
+                **({"micro_batch": self.micro_batch} if self.micro_batch else {}),
             }
         )
 

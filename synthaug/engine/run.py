@@ -7,25 +7,28 @@ depends on the plan alone, so none of the concurrency here can change a byte.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import wait as futures_wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from synthaug.contracts import DatasetInfo, Encoded, Writer
-from synthaug.engine import bracket, failpoints, manifest
+from synthaug.engine import batches, bracket, failpoints, manifest
 from synthaug.engine.appearance import Work
 from synthaug.engine.blame import told
 from synthaug.engine.bracket import Settings
+from synthaug.engine.capacity import Capacity, Full
 from synthaug.engine.flight import Flight, wait
 from synthaug.engine.manifest import Ledger
 from synthaug.engine.pipeline import Bracket
-from synthaug.engine.plan import Entry, Plan, Shard, planned
+from synthaug.engine.plan import Plan, Shard, planned
 from synthaug.engine.pools import Pools
 from synthaug.engine.publish import Output, Staging
 from synthaug.engine.workers import Failed, ReadPool
-from synthaug.engine.workers import Outcome as Read
 from synthaug.errors import Interrupted, Rejected, SynthaugError
 from synthaug.formats import png
 from synthaug.report import sheet
@@ -38,6 +41,7 @@ class Context:
 
     Attributes:
         make_writer: A fresh writer for each shard in flight.
+        capacity: Pictures that the device takes at once; `settings` holds those of the shard at hand.
         prefetch: Samples read ahead of the stages.
         flight: Seats for the samples in memory.
         pools: Where the work happens.
@@ -50,6 +54,7 @@ class Context:
     brackets: tuple[Bracket, ...]
     attempts: int
     settings: Settings
+    capacity: Capacity
     make_writer: Callable[[], Writer]
     dataset: DatasetInfo
     output: Output
@@ -73,12 +78,12 @@ class ShardRun:
     staging: Staging = field(init=False)
     _encoded: dict[int, Future[tuple[Encoded, bytes, list[Any]]]] = field(init=False)
     _repair: dict[tuple[int, int], dict[int, Work]] = field(init=False)
-    _book: threading.Lock = field(init=False)
+    _flows: list[Future[None]] = field(default_factory=list[Future[None]])
+    _told: Counter[str] = field(default_factory=Counter[str])
+    _book: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.ledger = Ledger(self.shard)
-        self._encoded, self._repair = {}, {}
-        self._book = threading.Lock()
+        self.ledger, self._encoded, self._repair = Ledger(self.shard), {}, {}
 
     def run(self, read_ahead: Callable[[], None] = lambda: None) -> None:
         """Does the shard; returns when its manifest is durable.
@@ -94,13 +99,13 @@ class ShardRun:
         self.writer = context.make_writer()
         self.writer.open(context.dataset)
         self.staging = context.output.begin(self.shard.name)
-        with self.staging, context.flight.of(self.shard.name):
+        with self.staging, context.flight.of(self.shard.name), self._whole():
             for index, entry in enumerate(self.shard.entries):
                 if entry.problem:
                     self._settle(index, Rejected(*entry.problem, slot="read"))
             flows = deque[Future[None]]()
             for works in self._works():
-                flows.append(context.pools.lanes.submit(self._flow, works, 0))
+                flows.append(self._begun(works, 0))
                 while len(flows) > 3:
                     wait(flows.popleft(), context.stop)
             read_ahead()
@@ -109,10 +114,28 @@ class ShardRun:
             self._repairs()
             self._publish()
 
+    def _begun(self, works: Sequence[Work], number: int) -> Future[None]:
+        """A micro-batch on its way through the brackets, from `number` on."""
+        self._flows.append(self.context.pools.lanes.submit(self._flow, works, number))
+        return self._flows[-1]
+
+    @contextmanager
+    def _whole(self) -> Generator[None]:
+        """Where a batch does not fit, lets the others end and takes back what was told: the shard begins again."""
+        try:
+            yield
+        except Full:
+            futures_wait(self._flows)
+            futures_wait(self._encoded.values())
+            for kind, number in self._told.items():
+                self.context.settled(kind, -number)
+            raise
+
     def _works(self) -> Iterator[list[Work]]:
         """The planned micro-batches, read ahead; what cannot be read is settled here."""
         order = [(index, self.shard.entries[index]) for batch in self.shard.batches for index in batch]
-        reads = _ahead(self.context.reads, order, self.context.prefetch, self._board)
+        board = partial(self.context.flight.board, self.shard.name)
+        reads = batches.ahead(self.context.reads, order, self.context.prefetch, board)
         for batch in self.shard.batches:
             works: list[Work] = []
             for index in batch:
@@ -167,8 +190,8 @@ class ShardRun:
             for attempt in range(1, self.context.attempts):
                 waiting = self._repair.pop((number, attempt), {})
                 works = [waiting[index] for index in sorted(waiting)]
-                rows = _one_size(works, length)
-                for flow in [self.context.pools.lanes.submit(self._flow, row, number) for row in rows]:
+                rows = batches.one_size(works, length)
+                for flow in [self._begun(row, number) for row in rows]:
                     wait(flow, self.context.stop)
 
     def _encode(self, work: Work) -> None:
@@ -216,6 +239,8 @@ class ShardRun:
         self.staging.write(manifest.trail_name(self.shard.name), b"".join(trails))
         plan, facts, name = self.context.plan, manifest.added(tallies), manifest.shard_name(self.shard.name)
         environment = plan.identity["environment"]
+        length = self.context.settings.micro_batch
+        self.ledger.micro_batch = length if length != self.context.capacity.planned else 0
         self.staging.commit(name, lambda files: self.ledger.manifest(plan.digest, files, environment, facts))
 
     def _settle(self, index: int, outcome: Rejected | Failed) -> None:
@@ -223,49 +248,21 @@ class ShardRun:
         with self._book:
             self.ledger.settle(index, kind, outcome.reason, outcome.message, outcome.slot)
         self._leave(index)
-        self.context.settled(kind, 1)
+        self._tell(kind)
 
     def _left(self, index: int, done: Future[Any]) -> None:
         """Progress as it happens, not when the shard is published."""
         self._leave(index)
         if not done.cancelled() and done.exception() is None:
-            self.context.settled("written", 1)
+            self._tell("written")
 
-    def _board(self, index: int) -> None:
-        self.context.flight.board(self.shard.name, index)
+    def _tell(self, kind: str) -> None:
+        with self._book:
+            self._told[kind] += 1
+        self.context.settled(kind, 1)
 
     def _leave(self, index: int) -> None:
         self.context.flight.leave(self.shard.name, index)
-
-
-def _ahead(
-    reads: ReadPool, order: Sequence[tuple[int, Entry]], prefetch: int, board: Callable[[int], None]
-) -> Iterator[Future[Read]]:
-    """Reads in plan order, `prefetch` ahead; variants of one source share one read."""
-    waiting: deque[Future[Read]] = deque()
-    last: tuple[str, Future[Read]] | None = None
-    for index, entry in order:
-        board(index)
-        if last is None or last[0] != entry.source:
-            last = (entry.source, reads.submit(entry.source))
-        waiting.append(last[1])
-        if len(waiting) > prefetch:
-            yield waiting.popleft()
-    yield from waiting
-
-
-def _one_size(works: Sequence[Work], length: int) -> list[list[Work]]:
-    """Works of one canvas size, in plan order, in rows of at most `length`."""
-    rows: list[list[Work]] = []
-    current: dict[Any, list[Work]] = {}
-    for work in works:
-        size = work.sample.image.size
-        row = current.get(size)
-        if row is None or len(row) == length:
-            row = current[size] = []
-            rows.append(row)
-        row.append(work)
-    return rows
 
 
 def run_shards(context: Context, shards: Iterable[Shard]) -> None:
@@ -292,8 +289,12 @@ def run_shards(context: Context, shards: Iterable[Shard]) -> None:
 
 
 def _run_one(context: Context, shard: Shard, begun: threading.Event) -> None:
+    def attempt(length: int) -> None:
+        fitting = replace(context, settings=replace(context.settings, micro_batch=length))
+        ShardRun(fitting, batches.cut(shard, length)).run(begun.set)
+
     try:
-        ShardRun(context, shard).run(begun.set)
+        context.capacity.fitted(context.capacity.of(shard.name), attempt)
         failpoints.interrupt_at("run.interrupt")
     finally:
         begun.set()

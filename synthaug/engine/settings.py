@@ -86,6 +86,12 @@ ENGINE: tuple[Setting, ...] = (
     Setting("shard_size", int, "Samples per shard, the unit of resume; a group is never split.", 1, 1_000_000),
     Setting("micro_batch", int, "Samples per device step, padded to this length.", 1, 4096),
     Setting(
+        "memory",
+        str,
+        "When a micro-batch does not fit: strict ends the run, adaptive goes on with half of it, as the shard records.",
+        choices=("strict", "adaptive"),
+    ),
+    Setting(
         "device",
         str,
         "Where stages of torch compute; auto takes a GPU where there is one. Its name belongs to the run's identity.",

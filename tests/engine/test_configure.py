@@ -121,6 +121,7 @@ def test_a_mapping_may_be_given_whole() -> None:
         ("tint.strenght=0.3", "there is no 'tint.strenght' to override. Did you mean 'tint.strength'?"),
         ("+tint.strenght=0.3", "tint: Tint has no field 'strenght'. Did you mean 'strength'?"),
         ("tnt.strength=0.3", "there is no 'tnt.strength' to override. Did you mean 'tint.strength'?"),
+        ("split.train=1", "split is empty, and takes fields of your own: add one with a plus, '+split.train=VALUE'"),
         ("raed=stand_in", "there is no 'raed' to override. Did you mean 'read'?"),
         ("read=stand_out", "read has no option 'stand_out'. Did you mean 'stand_in'?"),
         ("tint=warn", "tint has no option 'warn'. Did you mean 'warm'?"),

@@ -224,6 +224,7 @@ OTHER = {
     "min_area": "min_area=2",
     "engine.shard_size": "engine.shard_size=3",
     "engine.micro_batch": "engine.micro_batch=3",
+    "engine.memory": "engine.memory=adaptive",
     "engine.workers": "engine.workers=1",
     "engine.encoders": "engine.encoders=1",
     "engine.prefetch": "engine.prefetch=3",
