@@ -97,12 +97,13 @@ def cost_db(own: Any, tiny: Any, images: torch.Tensor) -> Cost:
     import torch
 
     with torch.inference_mode():
-        first, second = (_there_and_back(vae, images) for vae in (own, tiny))
+        first, second = (there_and_back(vae, images) for vae in (own, tiny))
         seen = images.to(first)
         return Cost(_psnr(first, seen), _psnr(second, seen), _psnr(first, second))
 
 
-def _there_and_back(vae: Any, images: torch.Tensor) -> torch.Tensor:
+def there_and_back(vae: Any, images: torch.Tensor) -> torch.Tensor:
+    """[B, 3, H, W] in [0, 1] as an autoencoder gives them back, in float32; no noise is drawn."""
     import torch
 
     coded = vae.encode(images.to(vae.device, vae.dtype) * 2 - 1)
