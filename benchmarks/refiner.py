@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,19 +29,16 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from benchmarks import measure  # noqa: E402
+from benchmarks import measure, stages  # noqa: E402
 
 import cv2  # noqa: E402  # isort: skip
 import numpy as np  # noqa: E402  # isort: skip
 import torch  # noqa: E402  # isort: skip
 from numpy.typing import NDArray  # noqa: E402  # isort: skip
-from synthaug import seeds  # noqa: E402  # isort: skip
-from synthaug.contracts import Appearance  # noqa: E402  # isort: skip
-from synthaug.labels import Labels  # noqa: E402  # isort: skip
 from synthaug.metrics import fidelity, realism  # noqa: E402  # isort: skip
 from synthaug.metrics.features import LEVELS, Features, Taef2  # noqa: E402  # isort: skip
 from synthaug.refine.look import Look  # noqa: E402  # isort: skip
-from synthaug.refine.restore import SHIPPED, Restore  # noqa: E402  # isort: skip
+from synthaug.refine.restore import Restore  # noqa: E402  # isort: skip
 from synthaug.render.reader import DiceReader  # noqa: E402  # isort: skip
 
 Picture = NDArray[np.uint8]
@@ -88,36 +83,6 @@ def data_folder() -> Path:
         if not (folder / needed).exists():
             raise SystemExit(f"no real data ({needed}): set SYNTHAUG_DATA to its folder. Nothing was measured")
     return folder
-
-
-def held_out() -> list[str]:
-    """Names of the dice photos that the refiner has never seen, from its card."""
-    card = (SHIPPED / "README.md").read_text("utf-8")
-    names = re.findall(r"^- (\S+)$", card.partition("## Held out of `dice`")[2], re.MULTILINE)
-    if not names:
-        raise SystemExit("the refiner's card names no held-out photos of dice. Nothing was measured")
-    return names
-
-
-def load(path: Path, side: int | None = None) -> Picture:
-    """sRGB, its longer side at most `side` by area means."""
-    picture: Any = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
-    scale = min(1.0, side / max(picture.shape[:2])) if side else 1.0
-    return picture if scale == 1 else cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-
-def through(stage: Appearance, pictures: Sequence[Picture], slot: str) -> tuple[list[Picture], float]:
-    """What the stage makes of each picture, and CPU seconds per picture."""
-    done: list[Picture] = []
-    begun = time.process_time()
-    for number, picture in enumerate(pictures):
-        labels = Labels((picture.shape[0], picture.shape[1]))
-        draw = stage.draw(seeds.generator(0, str(number), 0, slot), labels, 0)
-        planes: Any = np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
-        out: Any = stage.paint(torch.from_numpy(planes) if stage.place == "device" else planes, [labels], [draw])
-        images = np.asarray(out.images if hasattr(out, "images") else out)[0]
-        done.append(np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0))
-    return done, round((time.process_time() - begun) / max(len(pictures), 1), 2)
 
 
 def noisy(pictures: Sequence[Picture], sigma: float) -> list[Picture]:
@@ -217,12 +182,12 @@ def on_dice(data: Path, arguments: argparse.Namespace, refiner: Restore, apart: 
             shutil.copy(file, folder)
         look = Look(photos=folder)
         look.load("cpu")
-        looked, _ = through(look, renders, "look")
-    refined, seconds = through(refiner, renders, "refine")
-    both, _ = through(refiner, looked, "refine")
+        looked, _ = stages.through(look, renders, "look")
+    refined, seconds = stages.through(refiner, renders, "refine")
+    both, _ = stages.through(refiner, looked, "refine")
     sets = {"render": renders, "look": looked, "refined": refined, "look + refined": both, "noise": noisy(renders, 3)}
-    sets[REAL] = [load(rest[i], SIDE) for i in evenly(len(rest), len(renders))]
-    photos = [load(data / "dice" / name, SIDE) for name in apart]
+    sets[REAL] = [stages.load(rest[i], SIDE) for i in evenly(len(rest), len(renders))]
+    photos = [stages.load(data / "dice" / name, SIDE) for name in apart]
     network = Taef2(data / "models" / "taef2" / "taef2_encoder.safetensors")
     seen = [network(p) for p in photos]
     real = Arm(seen, scale := scaled_by(seen))
@@ -248,9 +213,9 @@ def on_dice(data: Path, arguments: argparse.Namespace, refiner: Restore, apart: 
 def on_carla(data: Path, arguments: argparse.Namespace, refiner: Restore) -> dict[str, Any]:
     files = sorted((data / "carla" / "images").iterdir())
     files = [files[i] for i in evenly(len(files), arguments.frames + 2)[1:-1]]
-    frames = [load(file) for file in files]
-    refined, seconds = through(refiner, frames, "refine")
-    shop = [load(file) for file in sorted((data / "grocery" / "images").iterdir())[::12]]
+    frames = [stages.load(file) for file in files]
+    refined, seconds = stages.through(refiner, frames, "refine")
+    shop = [stages.load(file) for file in sorted((data / "grocery" / "images").iterdir())[::12]]
     return {
         "frames": [file.name for file in files],
         "shifts": {
@@ -285,7 +250,7 @@ def main() -> None:
     for name, size in (("renders", 40), ("frames", 24), ("rounds", 100)):
         parser.add_argument(f"--{name}", type=int, default=size)
     arguments = parser.parse_args()
-    data, apart = data_folder(), held_out()
+    data, apart = data_folder(), stages.held_out()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     refiner = Restore()

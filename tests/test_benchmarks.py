@@ -17,17 +17,38 @@ TINY: dict[str, tuple[str, ...]] = {
     "augment_device": ("--size", "64", "--batch", "4", "--rounds", "2"),
     "convert": ("--samples", "6", "--rounds", "1"),
     "diffusion": ("--pictures", "2", "--rounds", "2"),
+    "gpu_end_to_end": ("--tiny",),
+    "gpu_networks": ("--tiny",),
     "memory": ("--samples", "400"),
     "overlap": ("--samples", "16", "--size", "64", "--rounds", "1", "--seconds", "0.05"),
     "png": (),
     "render": (),
     "rle": (),
+    "sequence": ("--size", "64", "--frames", "2", "--scenes", "boxes"),
     "startup": (),
+    "tiny_vae": ("--crop", "64", "--count", "2", "--rounds", "1"),
+    "usefulness": (
+        *("--renders", "6", "--held-out", "3", "--side", "96", "--steps", "4"),
+        *("--seeds", "1", "--rounds", "2", "--jobs", "1", "--photos", "0"),
+    ),
 }
-LONG = {"convert", "memory", "png", "render", "augment", "rle", "diffusion"}
+LONG = {"convert", "memory", "png", "render", "augment", "rle", "diffusion", "sequence", "usefulness"}
+LONG |= {"gpu_end_to_end", "gpu_networks"}
 NEEDS_DATA = {"refiner"}
 """Photos and renders that are not in the repository: `tests/metrics` tests its parts."""
-NO_SCRIPT = {"measure", "sources", "stand_ins", "plain_loop", "augment_scene"}
+NO_SCRIPT = {
+    "gpu_bench",
+    "gpu_engine",
+    "gpu_loops",
+    "gpu_models",
+    "measure",
+    "sources",
+    "stand_ins",
+    "plain_loop",
+    "augment_scene",
+    "stages",
+    "precision",
+}
 
 
 def test_every_script_is_run_here() -> None:
