@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from synthaug.errors import ConfigError
-from synthaug.models.families import AMUSED, KNOBS, Family
+from synthaug.models.families import AMUSED, KNOBS, LCM, Family
 from synthaug.models.table import PIPELINES
+
+_LCM_TIMES = 50
+"""Times that a Latent Consistency Model was distilled at; its pipeline takes its steps from the last of them."""
 
 
 def families() -> tuple[Family, ...]:
@@ -71,6 +74,11 @@ def check_strength(family: Family, strength: float | None, steps: int) -> None:
         raise ConfigError(f"strength={strength}: expected a share of the denoising in (0, 1]")
     if int(steps * strength) == 0:
         raise ConfigError(f"steps={steps} with strength={strength} runs no step at all; raise one of them")
+    if family is LCM and int(_LCM_TIMES * strength) < steps:
+        raise ConfigError(
+            f"steps={steps} with strength={strength}: {family.name} knows {_LCM_TIMES} times and takes its steps from"
+            f" the last {int(_LCM_TIMES * strength)} of them; use fewer steps, 4 to 8 are meant, or more strength"
+        )
     if family.flow and int(max(steps - steps * strength, 0)) == 0:
         raise ConfigError(
             f"strength={strength} with steps={steps}: {family.name} would start from pure noise and ignore the"
@@ -81,3 +89,15 @@ def check_strength(family: Family, strength: float | None, steps: int) -> None:
             f"strength={strength} with steps={steps}: {family.name} masks next to nothing there and gives the picture"
             f" back; use a strength of which int(steps * strength) < steps, such as {max(steps - 0.5, 0) / steps:.3g}"
         )
+
+
+def least_strength(family: Family | None, steps: int, executed: int = 1) -> float:
+    """The weakest that a repair may become; a little above the bound, so that no rounding falls below it.
+
+    Args:
+        family: Of the model; None where it is not known.
+        steps: Denoising steps at strength 1.
+        executed: Steps that have to run.
+    """
+    times = steps / _LCM_TIMES if family is LCM else 0.0
+    return min(1.0, max(executed / steps, times) * (1 + 1e-9))

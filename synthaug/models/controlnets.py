@@ -93,16 +93,20 @@ def _value_only(attention: Any) -> Any:
     return ValueOnly()
 
 
-def shared(paths: Sequence[str], opener: Callable[[str], Any]) -> list[Any]:
-    """One net per path, in order; a path that occurs twice gives the same net, so that a union net is loaded once
-    and shown all of its kinds together.
+def shared(
+    paths: Sequence[str], opener: Callable[[str], Any], name: Callable[[str], str] = os.path.realpath
+) -> list[Any]:
+    """One net per path, in order; a net that occurs twice is one, so that a union net is loaded once and shown all of
+    its kinds together.
 
     Args:
         opener: From a path to a net, such as `Img2ImgModel.open_net`.
+        name: What two paths to one net have in common; `digest` where a copy counts as the same, as it does to a
+            run's fingerprint.
     """
     opened: dict[str, Any] = {}
-    for path in paths:
-        place = os.path.realpath(path)
-        if place not in opened:
-            opened[place] = opener(path)
-    return [opened[os.path.realpath(path)] for path in paths]
+    names = [name(path) for path in paths]
+    for known, path in zip(names, paths, strict=True):
+        if known not in opened:
+            opened[known] = opener(path)
+    return [opened[known] for known in names]

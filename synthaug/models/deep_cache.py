@@ -35,13 +35,18 @@ class StepCache:
         """Whether step `step` of those that run, from 0, is computed whole."""
         return step <= self.from_step or (step - self.from_step) % self.every == 0
 
+    @property
+    def least(self) -> int:
+        """Steps that have to run."""
+        return LEAST_STEPS if self.every > 1 else 1
+
     def check(self, executed: int) -> None:
         """Refuses runs that are too short. Raises `ConfigError`.
 
         Args:
             executed: Denoising steps that run.
         """
-        if self.every > 1 and executed < LEAST_STEPS:
+        if executed < self.least:
             raise ConfigError(
                 f"speed.cache.every={self.every} with {executed} executed steps: a cache needs {LEAST_STEPS} or more;"
                 " raise steps or strength, or leave the cache out"
@@ -131,7 +136,12 @@ def _cache_transformer(transformer: Any, cache: StepCache, steps: Steps) -> None
     from diffusers.hooks.first_block_cache import FirstBlockCacheConfig
     from diffusers.hooks.hooks import HookRegistry
 
-    transformer.enable_cache(FirstBlockCacheConfig())
+    try:
+        transformer.enable_cache(FirstBlockCacheConfig())
+    except IndexError as error:
+        raise ConfigError(
+            f"speed.cache: {type(transformer).__name__} has one block alone, nothing to leave out"
+        ) from error
     seen: set[tuple[int, int]] = set()
 
     def whole(residual: Any) -> bool:

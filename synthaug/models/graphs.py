@@ -16,6 +16,7 @@ from synthaug.errors import ConfigError
 
 _KEPT = 8
 _WARM_UPS = 3
+_PLAIN = (type(None), bool, int, float, str)
 
 
 def refuse_device(device: str) -> None:
@@ -98,7 +99,9 @@ def _trait(leaf: Any) -> Any:
 
     if isinstance(leaf, torch.Tensor):
         return tuple(leaf.shape), leaf.dtype, leaf.stride()
-    return type(leaf), repr(leaf)
+    # An object that is no plain value may hold tensors, and its text shows only a few of them. The recording keeps
+    # it, so its number is its own.
+    return type(leaf), repr(leaf) if isinstance(leaf, (*_PLAIN, torch.dtype, torch.device)) else id(leaf)
 
 
 def _refill(static: Any, leaf: Any) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def _kinds(group: Sequence[Shown], asked: Asked) -> dict[str, Any]:
     """What a union net is shown: images, which inputs they are, and how much each counts."""
     import torch
 
+    _lay_open()
     modes = [one.hint.mode for one in group]
     count, latents = group[0].hint.net.config.num_control_type, asked.latents
     kinds = torch.zeros(len(latents), count, device=latents.device, dtype=latents.dtype)
@@ -157,6 +159,16 @@ class _Scale:
         if values.ndim == 3:
             return values * self.weights.mean((2, 3))[:, :, None]
         return values * self.weights
+
+
+@cache
+def _lay_open() -> None:
+    """Shows torch the weights in a `_Scale`: a recorded graph takes in anew only the tensors that it can see."""
+    from torch.utils import _pytree as tree
+
+    tree.register_pytree_node(
+        _Scale, lambda scale: ([scale.weights], None), lambda leaves, _: _Scale(next(iter(leaves)))
+    )
 
 
 def _weighted(part: Tensor, weights: Tensor) -> Tensor:

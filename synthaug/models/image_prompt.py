@@ -18,7 +18,7 @@ from synthaug.models import weightfiles
 from synthaug.models.embeddings import EmbeddingCache
 from synthaug.models.hashes import digest_of
 from synthaug.models.plain import read_json
-from synthaug.models.snapshot import contents
+from synthaug.models.snapshot import contents, refuse_adapters
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -232,6 +232,7 @@ def _encoder_files(path: str) -> dict[str, str]:
     files = contents(root) if root.is_dir() else {}
     if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
         raise ConfigError(f"{shown}: expected a folder with config.json and safetensors weights")
+    refuse_adapters(files)
     config: Any = read_json(root / "config.json", "config.json")
     named = cast("Sequence[Any]", config.get("architectures") or ()) if isinstance(config, dict) else ()
     if list(named) != [ENCODER]:

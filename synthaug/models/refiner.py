@@ -163,11 +163,12 @@ class Refiner:
             maps = images.new_zeros((len(images), self.facts.maps.channels, *images.shape[2:]), dtype=torch.float32)
         result = torch.empty_like(images, dtype=torch.float32)
         rows = list(range(len(wishes)))
-        groups = [[row] for row in rows] if images.device.type == "cpu" else _by_strength(wishes)
-        for group in groups:
-            chosen = [wishes[row] for row in group]
-            told = None if maps is None else maps[group]
-            result[group] = self._refined(images[group].float(), chosen, steps, colour, smooth, told)
+        for order, kept in _turns(wishes, one_by_one=images.device.type == "cpu"):
+            chosen = [wishes[row] for row in order]
+            told = None if maps is None else maps[order]
+            done = self._refined(images[order].float(), chosen, steps, colour, smooth, told)
+            for place in kept:
+                result[order[place]] = done[place]
         alive = torch.isfinite(result).flatten(1).all(1).tolist()
         for row in rows:
             if not alive[row]:
@@ -208,9 +209,20 @@ class Refiner:
         return grain[low] + (place - low) * (grain[min(low + 1, len(grain) - 1)] - grain[low])
 
 
-def _by_strength(wishes: Sequence[Wish]) -> list[list[int]]:
-    strengths = sorted({wish.strength for wish in wishes})
-    return [[row for row, wish in enumerate(wishes) if wish.strength == strength] for strength in strengths]
+def _turns(wishes: Sequence[Wish], *, one_by_one: bool) -> list[tuple[list[int], list[int]]]:
+    """The rows of each call, and the places in it whose results count.
+
+    Batches keep their length, for on a device arithmetic follows the shape: where a row has another strength, the
+    first of this one stands in.
+    """
+    rows = range(len(wishes))
+    if one_by_one:
+        return [([row], [0]) for row in rows]
+    turns: list[tuple[list[int], list[int]]] = []
+    for strength in sorted({wish.strength for wish in wishes}):
+        own = [row for row in rows if wishes[row].strength == strength]
+        turns.append(([row if row in own else own[0] for row in rows], own))
+    return turns
 
 
 def open_refiner(path: str | Path, *, device: str, dtype: str) -> Refiner:

@@ -26,6 +26,7 @@ class Kind:
         karras: Can take noise levels after Karras et al. (NeurIPS 2022).
         spaced: Can take trailing timesteps.
         flow: For flow matching; otherwise for diffusion.
+        noisy: Draws fresh noise in its steps; one step alone draws none with `lcm` and `ddpm`.
     """
 
     cls: str
@@ -33,29 +34,46 @@ class Kind:
     karras: bool = False
     spaced: bool = True
     flow: bool = False
+    noisy: bool = False
 
 
 _2M = {"algorithm_type": "dpmsolver++", "solver_order": 2, "use_lu_lambdas": False}
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
         "ddim": Kind("DDIMScheduler"),
-        "ddpm": Kind("DDPMScheduler"),
+        "ddpm": Kind("DDPMScheduler", noisy=True),
         "euler": Kind("EulerDiscreteScheduler", karras=True),
-        "euler_a": Kind("EulerAncestralDiscreteScheduler"),
+        "euler_a": Kind("EulerAncestralDiscreteScheduler", noisy=True),
         "heun": Kind("HeunDiscreteScheduler", karras=True),
         "dpm2": Kind("KDPM2DiscreteScheduler", karras=True),
-        "dpm2_a": Kind("KDPM2AncestralDiscreteScheduler", karras=True),
+        "dpm2_a": Kind("KDPM2AncestralDiscreteScheduler", karras=True, noisy=True),
         "dpmpp_2m": Kind("DPMSolverMultistepScheduler", _2M, karras=True),
-        "dpmpp_2m_sde": Kind("DPMSolverMultistepScheduler", {**_2M, "algorithm_type": "sde-dpmsolver++"}, karras=True),
+        "dpmpp_2m_sde": Kind(
+            "DPMSolverMultistepScheduler", {**_2M, "algorithm_type": "sde-dpmsolver++"}, karras=True, noisy=True
+        ),
         "unipc": Kind("UniPCMultistepScheduler", karras=True),
         "deis": Kind("DEISMultistepScheduler", {"algorithm_type": "deis"}, karras=True),
         "pndm": Kind("PNDMScheduler", {"skip_prk_steps": True}, spaced=False),
-        "lcm": Kind("LCMScheduler", spaced=False),
+        "lcm": Kind("LCMScheduler", spaced=False, noisy=True),
         "tcd": Kind("TCDScheduler", spaced=False),
         "flow_euler": Kind("FlowMatchEulerDiscreteScheduler", karras=True, spaced=False, flow=True),
     }
 )
 """Schedulers that a configuration may name."""
+
+
+_NOISY = frozenset(kind.cls for kind in KINDS.values() if kind.noisy) - {"DPMSolverMultistepScheduler"}
+"""Classes that always draw; of the other one its configuration decides."""
+
+
+def draws_noise(scheduler: Scheduler | None, cls: str) -> bool:
+    """Whether denoising draws fresh noise in every step.
+
+    Args:
+        scheduler: What was asked for; None for the model's own.
+        cls: Class of the model's own.
+    """
+    return cls in _NOISY if scheduler is None else KINDS[scheduler.name].noisy
 
 
 @dataclass(frozen=True, slots=True)

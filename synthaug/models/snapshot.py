@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +26,8 @@ _DATA = frozenset(
 _NAMES = frozenset({"license", "notice", ".gitattributes", ".gitignore"})
 _NEVER_READ = frozenset({".cache", ".git"})
 VOCABULARY = frozenset({"vocab.json", "tokenizer.json", "added_tokens.json"})
+_ADAPTERS = "adapter_config.json"
+"""Where it stands, transformers hands the folder to peft, and takes the weights from wherever the file says."""
 _PRIOR = frozenset({"prior", "image_encoder", "text_encoder", "tokenizer", "scheduler", "image_processor"})
 _COMPONENT = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
@@ -107,6 +109,7 @@ def inspect_folder(root: Path, word: str = "model") -> Snapshot:
     if "model_index.json" not in files:
         raise ConfigError(f"{shown}: no model_index.json in it; expected a diffusers pipeline folder")
     check_contents(root, files)
+    refuse_adapters(files)
     pipeline, family, components = read_index(root)
     for component in components:
         if not any(name.startswith(f"{component}/") for name in files):
@@ -185,6 +188,7 @@ def inspect_part(path: str | Path, classes: Sequence[str]) -> tuple[dict[str, An
     if "config.json" not in files or not any(name.endswith(".safetensors") for name in files):
         raise ConfigError(f"{shown}: expected a folder with config.json and safetensors weights")
     check_contents(root, files)
+    refuse_adapters(files)
     config = cast("dict[str, Any]", read_json(root / "config.json", "config.json"))
     kind = str(config.get("_class_name")) if isinstance(cast(Any, config), dict) else ""
     if kind not in classes:
@@ -211,6 +215,16 @@ def check_contents(root: Path, files: Sequence[str]) -> None:
             check_safetensors(root / name, name)
         elif name.endswith(".json") and Path(name).name not in VOCABULARY:
             check_fields(read_json(root / name, name), name)
+
+
+def refuse_adapters(files: Iterable[str]) -> None:
+    """Raises `SecurityError` for an adapter beside a network: its loader would go where that file points."""
+    for name in files:
+        if Path(name).name == _ADAPTERS:
+            raise SecurityError(
+                f"{printable(name)} would have weights loaded from the place that it names, which nobody has checked;"
+                " merge the adapter into the network, or remove the file"
+            )
 
 
 def weights_digest(path: str | Path, base: str | Path = "") -> str:

@@ -21,7 +21,9 @@ from synthaug.errors import ConfigError, SynthaugError, nearest
 from synthaug.labels import Category, Labels
 from synthaug.models import capabilities, controlnets
 from synthaug.models.additions import Additions
+from synthaug.models.families import Family
 from synthaug.models.pipelines import DTYPES, Img2ImgModel, Request, open_img2img
+from synthaug.models.schedulers import draws_noise
 from synthaug.models.snapshot import inspect, weights_digest
 from synthaug.models.speed import Speed, prepare_net
 from synthaug.refine import conditions, enlarged
@@ -57,7 +59,8 @@ class Img2Img(Appearance):
             that have no strength, the instruction editors.
         steps: Denoising steps at strength 1, from 1; `int(steps * strength)` of them run.
         guidance: Classifier-free guidance, 0 or more; 1 or less runs the model once per step.
-        strength_decay: In (0, 1]; each repair multiplies the strength by it, down to one step.
+        strength_decay: In (0, 1]; each repair multiplies the strength by it, down to one step, or to the fewest that
+            a step cache or the model's family needs.
         controls: Guidance from the renderer's passes by name, `{depth: {model: DIR, weight: 0.8}}`; kinds are
             depth, normals, edges, segmentation, skeleton, tile, blur and grey.
         protect: Strength by class, attribute and small thing, and what is never touched:
@@ -138,6 +141,7 @@ class Img2Img(Appearance):
         # Frames of a group share the number that names the noise of a place.
         self.scope = "sample" if self.rules.anchoring is None else "group"
         self._loaded: Img2ImgModel | None = None
+        self._family: Family | None = None
         self._nets: list[Any] = []
 
     @cached_property
@@ -160,6 +164,7 @@ class Img2Img(Appearance):
     def expect(self, categories: Sequence[Category], passes: Sequence[str]) -> None:
         """Holds prompts, protection and guidance against the dataset, and every field against the family."""
         snapshot = inspect(self.model, self.base)
+        self._family = snapshot.family
         negates = ["negative_prompt"] if self.prompts.negates else []
         capabilities.refuse(snapshot.family, [*self.rules.knobs, *self.additions.knobs, *negates])
         capabilities.check_strength(snapshot.family, self.strength, self.steps)
@@ -167,6 +172,13 @@ class Img2Img(Appearance):
         self.rules.check(categories, passes)
         self.additions.check(snapshot.family, self.prompts.texts)
         share = 1.0 if self.strength is None else self.strength
+        own = snapshot.components.get("scheduler", "")
+        noisy = draws_noise(self.additions.scheduler, own)
+        if self.rules.anchoring is not None and noisy and int(self.steps * share) > 1:
+            raise ConfigError(
+                f"sequence with {self.additions.scheduler or own}, which draws noise of its own in every step, so none"
+                " would stick to surfaces: choose ddim, euler, unipc or dpmpp_2m as scheduler"
+            )
         self.speed.check(components=snapshot.components, steps=self.steps, strength=share, dtype=self.dtype)
 
     def load(self, device: str) -> None:
@@ -175,10 +187,11 @@ class Img2Img(Appearance):
         loaded.check(negative=self.prompts.negates, steps=self.steps, strength=self.strength)
         read = None if self.photos is None else self.photos.read
         loaded.equip(self.additions, self.speed, steps=self.steps, read=read)
-        self._nets = controlnets.shared([c.model for c in self.rules.controls], loaded.open_net)
+        models = [c.model for c in self.rules.controls]
+        self._nets = controlnets.shared(models, loaded.open_net, controlnets.digest)
         for net in {id(net): net for net in self._nets}.values():
             prepare_net(net, self.speed, device=device)
-        self._loaded = loaded
+        self._loaded, self._family = loaded, loaded.snapshot.family
 
     def draw(self, rng: np.random.Generator, labels: Labels, attempt: int) -> Draw:
         """The seed of all noise, the strength of this attempt, and the exact words, those of windows as well."""
@@ -208,8 +221,9 @@ class Img2Img(Appearance):
     def _strength_at(self, attempt: int) -> float | None:
         if self.strength is None or attempt == 0:
             return self.strength
-        # One step is the least; the epsilon keeps int(steps * (1 / steps)) from rounding down to none.
-        return max(self.strength * self.strength_decay**attempt, min(1.0, (1 + 1e-9) / self.steps))
+        executed = 1 if self.speed.cache is None else self.speed.cache.least
+        least = capabilities.least_strength(self._family, self.steps, executed)
+        return max(self.strength * self.strength_decay**attempt, min(self.strength, least))
 
 
 def _check_steps(strength: float | None, steps: int) -> None:

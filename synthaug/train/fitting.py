@@ -207,7 +207,8 @@ class Fit:
         state = self._state
         recent = [float(loss) for loss in self._recent]
         values = self._work.parameters.values()
-        self._refuse(not all(map(math.isfinite, recent)), f"a loss of {recent} is not finite")
+        broken = next((loss for loss in recent if not math.isfinite(loss)), None)
+        self._refuse(broken is not None, f"the loss is {broken}")
         self._refuse(not all(bool(torch.isfinite(v).all()) for v in values), "a weight is not finite")
         numbers = {**state.numbers, "recent": recent}
         whole = checkpoint.State(state.step, state.losses, state.identity, numbers)

@@ -12,7 +12,7 @@ import pytest
 
 from synthaug.errors import ConfigError
 from synthaug.models import families
-from synthaug.models.capabilities import check_strength, having, refuse
+from synthaug.models.capabilities import check_strength, having, least_strength, refuse
 from synthaug.models.capabilities import families as known
 from synthaug.models.families import KNOBS, Family, Runner
 from synthaug.models.table import COMPONENTS, PIPELINES
@@ -138,3 +138,25 @@ def test_planning_imports_no_model_library() -> None:
         "print([m for m in ('diffusers', 'transformers') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_a_latent_consistency_model_is_refused_where_its_pipeline_would_refuse_and_repairs_stay_above() -> None:
+    import diffusers
+
+    scheduler = diffusers.LCMScheduler()
+    for steps in (4, 8, 16, 30):
+        for hundredth in range(5, 101, 5):
+            strength = hundredth / 100
+            try:
+                scheduler.set_timesteps(steps, original_inference_steps=50, strength=strength)
+                runs = int(steps * strength) > 0
+            except ValueError:
+                runs = False
+            try:
+                check_strength(families.LCM, strength, steps)
+                passed = True
+            except ConfigError:
+                passed = False
+            assert passed == runs, (steps, strength)
+        check_strength(families.LCM, least_strength(families.LCM, steps), steps)
+        check_strength(families.SD, least_strength(families.SD, steps), steps)

@@ -192,3 +192,12 @@ def test_grain_is_a_quantile() -> None:
     loaded = refiner.Refiner(None, Facts((8,), 1, SPREAD, (0.0, 0.01, 0.03), ""))
     levels = [loaded._level(q) for q in (0.0, 0.25, 0.5, 0.75, 1.0)]
     assert np.allclose(levels, [0.0, 0.005, 0.01, 0.02, 0.03])
+
+
+def test_on_a_device_batches_keep_their_length_whatever_the_strengths() -> None:
+    wishes = [Wish(seed, strength, 0.5) for seed, strength in enumerate((1.0, 0.7, 1.0, 0.5))]
+    turns = refiner._turns(wishes, one_by_one=False)  # pyright: ignore[reportPrivateUsage]
+    assert all(len(order) == len(wishes) for order, _ in turns)
+    assert all(len({wishes[row].strength for row in order}) == 1 for order, _ in turns)
+    assert sorted(order[place] for order, kept in turns for place in kept) == [0, 1, 2, 3]
+    assert all(order[place] == place for order, kept in turns for place in kept)

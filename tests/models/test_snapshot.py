@@ -237,3 +237,14 @@ def _edit_name(model: Path) -> None:
 def test_odd_entries_of_the_index(model: Path, canary: Path, change: Callable[[Path], None]) -> None:
     change(model)
     refused(model, canary, SecurityError, "neither a component nor a known option")
+
+
+def test_an_adapter_cannot_send_the_loader_elsewhere(model: Path, tmp_path: Path) -> None:
+    """transformers takes the base's weights from where `adapter_config.json` says, if no config.json stands there."""
+    elsewhere = tmp_path / "elsewhere"
+    (model / "text_encoder").rename(elsewhere)
+    (model / "text_encoder").mkdir()
+    told = {"base_model_name_or_path": str(elsewhere), "peft_type": "LORA", "target_modules": ["q_proj"]}
+    (model / "text_encoder" / "adapter_config.json").write_text(json.dumps(told))
+    with pytest.raises(SecurityError, match=r"adapter_config.*nobody has checked"):
+        inspect(model)

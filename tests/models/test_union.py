@@ -163,3 +163,32 @@ def test_one_folder_is_opened_once_for_all_its_kinds(folder: Path, tmp_path: Pat
     nets = controlnets.shared([str(path), str(tmp_path / "." / "union"), "other"], opener)
     assert nets[0] is nets[1] is not nets[2]
     assert len(opened) == 2
+
+
+def test_a_recorded_graph_tells_weights_apart_though_their_texts_are_equal() -> None:
+    from torch.utils import _pytree as tree
+
+    from synthaug.models import graphs, hints
+
+    hints._lay_open()  # pyright: ignore[reportPrivateUsage]
+    even, other = torch.zeros(2, 1, 64, 64), torch.zeros(2, 1, 64, 64)
+    other[..., 20:40, 20:40] = 1
+    assert repr(even) == repr(other)
+    scales = [hints._Scale(even), hints._Scale(other)]  # pyright: ignore[reportPrivateUsage]
+    leaves, form = tree.tree_flatten({"conditioning_scale": scales})
+    assert [leaf is one for leaf, one in zip(leaves, (even, other), strict=True)] == [True, True]
+    assert tree.tree_unflatten(leaves, form)["conditioning_scale"][1].weights is other
+    strange = [{1: even}.keys(), {1: even}.keys()]  # no plain value: only the very same one fits a recording
+    assert graphs._trait(strange[0]) != graphs._trait(strange[1])  # pyright: ignore[reportPrivateUsage]
+
+
+def test_a_copy_of_a_net_counts_as_the_net() -> None:
+    opened: list[str] = []
+
+    def opener(path: str) -> object:
+        opened.append(path)
+        return object()
+
+    nets = controlnets.shared(["a/union", "b/union", "c"], opener, lambda path: path.rpartition("/")[2])
+    assert nets[0] is nets[1] is not nets[2]
+    assert opened == ["a/union", "c"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,3 +220,11 @@ def test_a_controlnet_of_another_family_is_refused(tiny_sd: Path, tiny_net: Path
     stage = Img2Img(model=str(tiny_sd), controls={"depth": {"model": str(other)}})
     with pytest.raises(ConfigError, match=r"2048 channels, the model has 16"):
         stage.load("cpu")
+
+
+@pytest.mark.parametrize("speed", [{}, {"cache": {"every": 3}}, {"cache": {"every": 1}}])
+def test_a_repair_leaves_a_step_cache_the_steps_that_it_needs(speed: Mapping[str, Any]) -> None:
+    stage = Img2Img(model="m", steps=30, strength=0.4, strength_decay=0.5, speed=speed)
+    runs = [int(30 * stage.draw(rng("a", k), LABELS, k)["strength"]) for k in range(8)]
+    assert runs[0] == 12
+    assert runs[-1] == (8 if speed.get("cache", {}).get("every", 1) > 1 else 1)

@@ -184,6 +184,15 @@ def test_the_sky_alone_will_do(tiny_sd: Path) -> None:
     assert np.isfinite(noise).all()
 
 
+def test_a_scheduler_that_draws_noise_is_refused_when_planned(tiny_sd: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sequence with .*euler_a.*draws noise.*ddim"):
+        Img2Img(model=str(tiny_sd), sequence=True, scheduler="euler_a").expect(CLASSES, ("depth",))
+    own = build_tiny_sd(tmp_path / "a", scheduler="EulerAncestralDiscreteScheduler")
+    with pytest.raises(ConfigError, match="sequence with EulerAncestralDiscreteScheduler"):
+        Img2Img(model=str(own), sequence=True).expect(CLASSES, ("depth",))
+    Img2Img(model=str(own), sequence=True, scheduler="euler").expect(CLASSES, ("depth",))
+
+
 def test_what_the_plan_can_know_it_refuses(tiny_sd: Path, tmp_path: Path) -> None:
     stage = Img2Img(model=str(tiny_sd), sequence=True)
     with pytest.raises(ConfigError, match=r"depth or position; the input has instance.*sequence=false"):
