@@ -112,6 +112,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     lock = _add(commands, "lock", _lock, "hash a model folder of your own, so that runs notice any change")
     lock.add_argument("folder", metavar="DIR", help="folder with safetensors and JSON, no code")
+    texture = _add(commands, "texture", _texture, "a library of textures: import, list, show, synthesize")
+    texture.add_argument("action", metavar="ACTION", choices=("import", "list", "show", "synthesize"))
+    texture.add_argument(
+        "overrides", metavar="WORD", nargs="*", help="FOLDER into=LIB licence=... | LIB [material=...] | LIB out=FILE"
+    )
     describe = _add(commands, "help", _describe, "slots and fields of a pipeline, with units and defaults")
     _composition(describe, optional=True)
     return parser
@@ -194,6 +199,12 @@ def _lock(options: argparse.Namespace) -> int:
     from synthaug.engine.model_lock import lock
 
     return lock(options.folder)
+
+
+def _texture(options: argparse.Namespace) -> int:
+    from synthaug.engine import texture_words
+
+    return texture_words.run(options.action, options.overrides + options.rest)
 
 
 def _of_output(options: argparse.Namespace) -> int:

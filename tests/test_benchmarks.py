@@ -26,6 +26,7 @@ TINY: dict[str, tuple[str, ...]] = {
     "rle": (),
     "sequence": ("--size", "64", "--frames", "2", "--scenes", "boxes"),
     "startup": (),
+    "texture": ("--side", "64", "--crop", "48", "--rounds", "1"),
     "tiny_vae": ("--crop", "64", "--count", "2", "--rounds", "1"),
     "usefulness": (
         *("--renders", "6", "--held-out", "3", "--side", "96", "--steps", "4"),

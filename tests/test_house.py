@@ -39,6 +39,8 @@ HEAVY = {
         "metrics/",
         "warp/device.py",
         "refine/img2img.py",
+        "texture/noise_blend.py",
+        "texture/quilting.py",
         "augment/",
         "engine/",
         "items.py",
@@ -53,7 +55,7 @@ HEAVY = {
     "kornia": ("augment/bridge",),
     "mitsuba": ("render/",),
     "datasets": ("formats/huggingface",),
-    "pyarrow": ("formats/huggingface",),
+    "pyarrow": ("formats/huggingface", "texture/library_index.py"),
     "hydra": ("engine/",),
     "omegaconf": ("engine/",),
     "cv2": (
@@ -67,6 +69,7 @@ HEAVY = {
         "render/",
         "train/",
         "metrics/",
+        "texture/",
     ),
     "PIL": ("formats/", "report/", "render/"),
 }

@@ -32,7 +32,7 @@ def lock(folder: str) -> int:
     if not root.is_dir():
         raise ConfigError(f"{printable(folder)}: no such folder; expected a folder with a model")
     if (root / PRIVATE).is_dir():
-        _tidy(Output(root))  # of an attempt that was killed
+        tidy(Output(root))  # of an attempt that was killed
     standing = read(root)
     try:
         hashes = snapshot.contents(root)
@@ -52,7 +52,7 @@ def lock(folder: str) -> int:
             raise ConfigError(f"{root} cannot be written by this user; its lock belongs into it")
         output = Output(root)
         output.publish_file(LOCK, pack(hashes, {}))
-        _tidy(output)
+        tidy(output)
     print(f"{root}: {len(hashes)} files {'match their lock' if standing else 'locked'}", file=sys.stderr)
     return 0
 
@@ -71,8 +71,8 @@ def pack(hashes: Mapping[str, str], about: Mapping[str, str]) -> bytes:
     return (json.dumps({**about, "files": dict(sorted(hashes.items()))}, indent=1) + "\n").encode()
 
 
-def _tidy(output: Output) -> None:
-    """Leaves nothing of ours but the lock; a folder that holds more than our temporaries stays."""
+def tidy(output: Output) -> None:
+    """Leaves nothing of ours but what was published; a private folder that holds more than temporaries stays."""
     output.sweep()
     for name in (TEMPORARY, PRIVATE):
         with contextlib.suppress(OSError):

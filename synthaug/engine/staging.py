@@ -143,6 +143,10 @@ class Staging:
     def publish_one(self, name: str, data: bytes) -> None:
         """Writes, verifies and puts in place one file, over what was there."""
         self.write(name, data)
+        self.publish()
+
+    def publish(self) -> None:
+        """Verifies and puts in place what was written, over what was there; file by file, vouched for by nothing."""
         with self._output.explained():
             self._verify()
             self._move()
