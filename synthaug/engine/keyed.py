@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from synthaug.errors import ConfigError, nearest, printable
 
@@ -34,6 +35,21 @@ class Keyed:
                 raise ConfigError(f"{key} is given twice; give it once")
             self.given[key] = value
 
+    @classmethod
+    def over(cls, command: str, words: Sequence[str], defaults: Mapping[str, Any]) -> Keyed:
+        """Words over the values of a configuration file; `???`, null and empty texts are none.
+
+        Raises:
+            ConfigError: As the constructor.
+        """
+        found = cls(command, words, defaults)
+        told = {key: value for key, value in defaults.items() if value not in ("???", None, "")}
+        plain = {
+            key: _YES[0] if value is True else _NO[0] if value is False else str(value) for key, value in told.items()
+        }
+        found.given = plain | found.given
+        return found
+
     def text(self, key: str, default: str = "") -> str:
         """A value as it is."""
         return self.given.get(key, default)
@@ -60,7 +76,9 @@ class Keyed:
 
     def whole(self, key: str, default: int, low: int, high: int) -> int:
         """A whole number of a range. Raises `ConfigError`."""
-        value = self.number(key, default)
+        text = self.text(key, str(default)).strip()
+        # Not by way of a float, which would round large seeds.
+        value = int(text) if text.lstrip("+-").isdecimal() else self.number(key, default)
         if value != int(value) or not low <= value <= high:
             raise ConfigError(f"{key}={printable(self.text(key))}: expected a whole number, {low} to {high}")
         return int(value)

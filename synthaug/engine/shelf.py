@@ -46,6 +46,16 @@ class Outcome:
     other: Entry | None = None
 
 
+def check_place(root: Path) -> bool:
+    """Whether a folder is a library already. Makes nothing; raises `ConfigError` where it holds something else."""
+    if (root / MARKER).is_file():
+        check_marker(root)
+        return True
+    if root.is_dir() and any(path.name != PRIVATE for path in root.iterdir()):
+        raise ConfigError(f"into={root} holds files and is no texture library; name a new or empty folder")
+    return False
+
+
 class Shelf:
     """A library that can be added to. Several processes may each have one over the same folder.
 
@@ -62,12 +72,10 @@ class Shelf:
         self._output = Output(root, files)
         self._files, self._patience = files, patience
         self.root = self._output.root
+        check_place(self.root)
         if (self.root / MARKER).is_file():
-            check_marker(self.root)
             with self._output.explained():
                 self._output.make_folders([PRIVATE])
-        elif self.root.is_dir() and any(path.name != PRIVATE for path in self.root.iterdir()):
-            raise ConfigError(f"into={self.root} holds files and is no texture library; name a new or empty folder")
         self._output.preflight()
         with self._locked():
             self._output.sweep()

@@ -1,13 +1,12 @@
-"""`synthaug texture import|list|show|synthesize`: words in, a library of textures out."""
+"""`synthaug texture import|list|show`: words in, a library of textures out. `texture_make` has `synthesize`."""
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -15,26 +14,24 @@ from synthaug.engine.keyed import Keyed
 from synthaug.engine.model_lock import tidy
 from synthaug.engine.publish import Output
 from synthaug.engine.shelf import Existing, Near, Outcome, Shelf
-from synthaug.errors import ConfigError, InputError, Rejected, printable
+from synthaug.engine.texture_make import about, synthesize
+from synthaug.errors import ConfigError, InputError, printable
 from synthaug.formats import png
 from synthaug.formats.inputs import InputRoot
 from synthaug.report.textures import textures
-from synthaug.texture import importing, surfaces
-from synthaug.texture.entry import Entry, Kind
-from synthaug.texture.importing import About, Incoming, Refused
+from synthaug.texture import importing
+from synthaug.texture.entry import Entry
+from synthaug.texture.importing import Incoming, Refused
 from synthaug.texture.library import Library
-from synthaug.texture.maps import from_albedo
 from synthaug.texture.oklab import hex_of
 from synthaug.texture.search import Query, find
-from synthaug.texture.surfaces import ALPHA, Alpha, Limits, Map
+from synthaug.texture.surfaces import ALPHA, Alpha, Limits
 
 ACTIONS = ("import", "list", "show", "synthesize")
 _ABOUT = ("licence", "source", "material", "tags", "tileable")
 _IMPORT = ("into", *_ABOUT, "size", "near", "existing", "names", "alpha", "largest")
 _QUERY = ("material", "tags", "name", "colour", "within", "tileable", "limit")
 _SHOW = (*_QUERY, "out", "side", "columns")
-_SYNTHESIZE = ("method", "exemplar", "crop", "size", "seed", "into", "name", "metres", "near", "maps", *_ABOUT)
-_METHODS = {"noise": "noise_blend", "patches": "quilting"}
 _BATCH_BYTES = 64 << 20
 _BATCH = 32
 
@@ -47,7 +44,7 @@ def run(action: str, words: Sequence[str]) -> int:
         Interrupted: The disk is full or broken; the same command goes on.
     """
     if action == "synthesize":
-        return _synthesize(words)
+        return synthesize(words)
     if not words or "=" in words[0]:
         what = "FOLDER into=LIB licence=..." if action == "import" else "LIB"
         raise ConfigError(f"texture {action} needs a folder first: synthaug texture {action} {what}")
@@ -69,13 +66,13 @@ def _import(folder: Path, words: Sequence[str]) -> int:
         )
     if not found.groups:
         raise InputError(f"{folder}: no textures below it, and {len(found.others)} other files.{_rows(found.refused)}")
-    about = replace(_about(given), metres=importing.checked_metres(given.number("size", 1.0)))
+    told = replace(about(given), metres=importing.checked_metres(given.number("size", 1.0)))
     limits = Limits(given.whole("largest", 4096, 64, 16384), cast(Alpha, given.choice("alpha", ALPHA)))
     near = cast(Near, given.choice("near", ("skip", "keep")))
     existing = cast(Existing, given.choice("existing", ("keep", "update")))
     shelf = Shelf(into)
     refused, outcomes, batch = list(found.refused), list[Outcome](), list[Incoming]()
-    for item in importing.read_folder(root, found.groups, about, limits):
+    for item in importing.read_folder(root, found.groups, told, limits):
         if isinstance(item, Refused):
             refused.append(item)
             continue
@@ -88,16 +85,6 @@ def _import(folder: Path, words: Sequence[str]) -> int:
     if not outcomes:
         raise InputError(f"{folder}: none of its textures could be taken; the reasons are above")
     return 0
-
-
-def _about(given: Keyed) -> About:
-    return About(
-        licence=given.text("licence"),
-        source=given.text("source"),
-        material=given.text("material"),
-        tags=given.several("tags"),
-        tileable=given.flag("tileable"),
-    )
 
 
 def _report(library: Library, outcomes: Sequence[Outcome], refused: Sequence[Refused], others: Sequence[str]) -> None:
@@ -188,72 +175,3 @@ def _show(folder: Path, words: Sequence[str]) -> int:
     tidy(output)
     print(f"{out}: {len(entries)} textures")
     return 0
-
-
-def _synthesize(words: Sequence[str]) -> int:
-    import importlib
-
-    method = next((w.partition("=")[2] for w in words if w.startswith("method=")), "noise")
-    if method not in _METHODS:
-        raise ConfigError(f"method={printable(method)}: expected {' or '.join(_METHODS)}")
-    make: Any = importlib.import_module(f"synthaug.texture.{_METHODS[method]}").synthesize
-    knobs = {n: p.default for n, p in inspect.signature(make).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    del knobs["device"]
-    given = Keyed("texture synthesize", words, (*_SYNTHESIZE, *knobs))
-    into = Path(given.needed("into", "the folder of a library, new or not")).expanduser()
-    path = Path(given.needed("exemplar", "a picture to make it from")).expanduser()
-    given.needed("licence", "of the exemplar; what is made from it stands under it")
-    side, seed = given.whole("size", 1024, 16, 16384), given.whole("seed", 0, 0, 2**63 - 1)
-    crop = _crop(path, given.text("crop"))
-    settings = {name: _setting(given, name, default) for name, default in knobs.items()}
-    tile = make(crop, (side, side), seed, **settings)
-    metres = importing.checked_metres(given.number("metres", 1.0))
-    about = replace(_about(given), metres=metres, source=given.text("source") or f"made from {path.name}")
-    name = given.text("name") or f"{path.stem}_{method}_{seed}"
-    albedo = np.rint(np.clip(tile, 0, 1) * 255).astype(np.uint8)
-    told = {"exemplar": path.name, "crop": given.text("crop"), "size": side, **settings}
-    maps: dict[Kind, Map] = {"albedo": albedo}
-    if given.flag("maps"):
-        maps |= _relief(albedo, told)
-    texture = importing.made(name, maps, about, method=method, seed=seed, parameters=told)
-    outcome = Shelf(into).add([texture], near=cast(Near, given.choice("near", ("keep", "skip"))))[0]
-    print(f"{into}: {name} {outcome.result}, {outcome.entry.id}, seam {outcome.entry.seam:.2f}")
-    return 0
-
-
-def _relief(albedo: Map, told: dict[str, Any]) -> dict[Kind, Map]:
-    """Height, normal, roughness and occlusion of an albedo, in 16 bits; `told` takes up what height is worth."""
-    found = from_albedo(albedo)
-    told["relief"] = found.relief  # pixels from height 0 to height 1
-    shares: dict[Kind, Any] = {
-        "height": found.height,
-        "normal": found.normal / 2 + 0.5,
-        "roughness": found.roughness,
-        "occlusion": found.occlusion,
-    }
-    return {kind: np.rint(np.clip(share, 0, 1) * 65535).astype(np.uint16) for kind, share in shares.items()}
-
-
-def _crop(path: Path, text: str) -> Any:
-    """The exemplar, or a part of it: sRGB [H, W, 3] uint8."""
-    try:
-        surface = surfaces.albedo(InputRoot(path.parent).read(path.name), Limits(alpha="drop"))
-    except Rejected as error:
-        raise InputError(f"exemplar={path}: {error}") from error
-    if not text:
-        return surface.pixels
-    try:
-        left, top, width, height = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"crop={printable(text)}: expected LEFT,TOP,WIDTH,HEIGHT in pixels") from error
-    rows, columns = surface.pixels.shape[:2]
-    if not (0 <= left < left + width <= columns and 0 <= top < top + height <= rows):
-        raise ConfigError(f"crop={printable(text)}: expected a part of {columns}x{rows} pixels")
-    return surface.pixels[top : top + height, left : left + width]
-
-
-def _setting(given: Keyed, name: str, default: Any) -> Any:
-    """A knob of a method: its default where it is not given."""
-    if name not in given.given:
-        return default
-    return given.flag(name) if isinstance(default, bool) else given.number(name, 0)

@@ -36,7 +36,7 @@ KNOBS = {
     "negative_prompt": "words against",
     "controls": "guidance images by ControlNet",
     "class_weights": "weights of guidance images by class",
-    "protect": "strength per pixel, and regions never touched",
+    "protect": "strength per pixel; regions that are never touched every family has",
     "tile": "tiles of large pictures",
     "sequence": "noise that sticks to surfaces",
     "image_prompt": "a picture as prompt (IP-Adapter)",
@@ -63,6 +63,8 @@ class Family:
         guidance: Its argument for classifier-free guidance.
         guidance_off: At or below this its guidance is off; its pipeline counts as its makers do.
         negative_guidance: Argument that negative words need, where it is another one; with it `guidance` is 1.
+        text2img: Class that makes pictures of words alone, with the same networks; empty where there is none that
+            shows what it has decoded.
         patch: Latent pixels per transformer patch; sides must divide by the VAE's factor times this.
         flow: Flow matching; where it has a strength, one above 1 - 1/steps starts at pure noise, without the picture.
         runner: What carries out a batch.
@@ -79,6 +81,7 @@ class Family:
     guidance: str = "guidance_scale"
     guidance_off: float = 1.0
     negative_guidance: str = ""
+    text2img: str = ""
     patch: int = 1
     flow: bool = False
     runner: Runner = Runner.BATCH
@@ -102,38 +105,51 @@ _ADDED = ("loras", "embeddings", "single_file", "scheduler")
 _OWN = _OURS | _has("strength", "negative_prompt", "controls", *_ADDED)
 _EDITOR = _has("negative_prompt", "loras", "scheduler")
 
-SD = Family("Stable Diffusion 1/2", "StableDiffusionImg2ImgPipeline", _OWN, runner=Runner.LOOP)
-SDXL = Family("Stable Diffusion XL", "StableDiffusionXLImg2ImgPipeline", _OWN, runner=Runner.LOOP)
+SD = Family(
+    "Stable Diffusion 1/2", "StableDiffusionImg2ImgPipeline", _OWN,
+    text2img="StableDiffusionPipeline", runner=Runner.LOOP,
+)  # fmt: skip
+SDXL = Family(
+    "Stable Diffusion XL", "StableDiffusionXLImg2ImgPipeline", _OWN,
+    text2img="StableDiffusionXLPipeline", runner=Runner.LOOP,
+)  # fmt: skip
 LCM = Family(
     "Latent Consistency Model", "LatentConsistencyModelImg2ImgPipeline",
-    _has("strength", "loras", "embeddings", "single_file"), words=Words.CLIP,
+    _has("strength", "loras", "embeddings", "single_file"),
+    text2img="LatentConsistencyModelPipeline", words=Words.CLIP,
 )  # fmt: skip
 SD3 = Family(
     "Stable Diffusion 3", "StableDiffusion3Img2ImgPipeline",
     _has("strength", "negative_prompt", "loras", "single_file", "scheduler"),
+    text2img="StableDiffusion3Pipeline",
     patch=2, flow=True, words=Words.POOLED,
 )  # fmt: skip
 FLUX = Family(
     "FLUX.1", "FluxImg2ImgPipeline",
     _has("strength", "negative_prompt", "controls", "loras", "single_file", "scheduler"),
+    text2img="FluxPipeline",
     negative_guidance="true_cfg_scale", patch=2, flow=True, words=Words.FLUX,
     controlled="FluxControlNetImg2ImgPipeline", control_net="FluxControlNetModel",
     control_nets="FluxMultiControlNetModel",
 )  # fmt: skip
 KONTEXT = Family(
     "FLUX.1 Kontext", "FluxKontextPipeline", _has("negative_prompt", "loras", "single_file", "scheduler"),
+    text2img="FluxKontextPipeline",
     negative_guidance="true_cfg_scale", patch=2, flow=True, words=Words.FLUX,
 )  # fmt: skip
 FLUX2 = Family(
     "FLUX.2", "Flux2Pipeline", _has("loras", "scheduler"),
+    text2img="Flux2Pipeline",
     patch=2, flow=True, runner=Runner.SINGLE, words=Words.FLUX2, pictures=True,
 )  # fmt: skip
 KLEIN = Family(
     "FLUX.2 klein", "Flux2KleinPipeline", _has("loras", "scheduler"),
+    text2img="Flux2KleinPipeline",
     patch=2, flow=True, runner=Runner.SINGLE, words=Words.FLUX2, pictures=True,
 )  # fmt: skip
 QWEN = Family(
     "Qwen-Image", "QwenImageImg2ImgPipeline", _has("strength", "negative_prompt", "loras", "scheduler"),
+    text2img="QwenImagePipeline",
     guidance="true_cfg_scale", patch=2, flow=True, words=Words.QWEN,
 )  # fmt: skip
 QWEN_EDIT = Family(
@@ -146,6 +162,7 @@ QWEN_EDIT_PLUS = Family(
 )  # fmt: skip
 Z = Family(
     "Z-Image", "ZImageImg2ImgPipeline", _has("strength", "negative_prompt", "loras", "single_file", "scheduler"),
+    text2img="ZImagePipeline",
     guidance_off=0.0, patch=2, flow=True, words=Words.LIST,
 )  # fmt: skip
 KANDINSKY = Family(
@@ -155,7 +172,7 @@ UNCLIP = Family(
     "Stable unCLIP", "StableUnCLIPImg2ImgPipeline", _has("negative_prompt", "loras", "embeddings", "scheduler"),
     words=Words.CLIP, pictures=True,
 )  # fmt: skip
-AMUSED = Family("aMUSEd", "AmusedImg2ImgPipeline", _has("strength", "negative_prompt"))
+AMUSED = Family("aMUSEd", "AmusedImg2ImgPipeline", _has("strength", "negative_prompt"), text2img="AmusedPipeline")
 PIX2PIX = Family("InstructPix2Pix", "StableDiffusionInstructPix2PixPipeline", _has("negative_prompt", *_ADDED))
 PIX2PIX_XL = Family(
     "InstructPix2Pix XL", "StableDiffusionXLInstructPix2PixPipeline", _has("negative_prompt", *_ADDED),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect as signatures
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.models import capabilities
-from synthaug.models.families import Family, Runner
+from synthaug.models.families import AMUSED, Family, Runner
 from synthaug.models.finite import FiniteWatch
 from synthaug.models.hints import Hint
 from synthaug.models.wording import Wording
@@ -26,11 +27,12 @@ class Task:
     """One call's worth: pictures that share strength, steps and guidance.
 
     Attributes:
-        images: [B, 3, H, W] in [0, 1], padded to what the model needs.
+        images: [B, 3, H, W] in [0, 1], padded to what the model needs; from words alone [B, 0, H, W], which says the
+            size.
         prompts: One per picture.
         negatives: One per picture; empty for none.
         seeds: One per picture.
-        strength: Of all; None for families without.
+        strength: Of all; None for families without, and from words alone.
         steps: At strength 1.
         guidance: Classifier-free guidance.
         hints: Guidance images, for families with a class for them.
@@ -76,6 +78,8 @@ class NativeRun:
 
     Attributes:
         words: The prompts; `words.cache.encodes` counts the runs of the text encoder.
+        token: Pixels per token along a side, for a transformer that is to see rolled latents (`tiling.rolled`); None
+            for all others.
     """
 
     def __init__(self, pipe: Any, family: Family, prior: Any = None) -> None:
@@ -86,6 +90,7 @@ class NativeRun:
         self._nets: tuple[Any, ...] = ()
         self._controlled: tuple[Any, FiniteWatch] | None = None
         self.words = Wording(pipe, family.words)
+        self.token: int | None = None
         if hasattr(pipe, "vqvae"):  # its pipeline clips what was decoded before anyone can look
             pipe.vqvae.decoder.register_forward_hook(lambda _module, _inputs, output: self._watch.see(output))
 
@@ -134,7 +139,7 @@ class NativeRun:
         pipe, watch = self._with(task)
         noise = SampleNoise(task.seeds)
         watch.reset(len(task.prompts))
-        with torch.inference_mode(), noise, warnings.catch_warnings():
+        with torch.inference_mode(), noise, self._rolled(pipe, task), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             told = self._told(pipe, task, noise)
             try:
@@ -145,6 +150,14 @@ class NativeRun:
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(task.prompts)
         alive = torch.isfinite(pixels).flatten(1).all(1).tolist()
         return Made(pixels, [bool(flag) for flag in flags], [a and b for a, b in zip(alive, watch.alive, strict=True)])
+
+    def _rolled(self, pipe: Any, task: Task) -> AbstractContextManager[None]:
+        from synthaug.models.tiling import rolled
+
+        if self.token is None:
+            return nullcontext()
+        height, width = task.images.shape[-2:]
+        return rolled(pipe.transformer, pipe.scheduler, task.seeds, (height // self.token, width // self.token))
 
     def _told(self, pipe: Any, task: Task, noise: SampleNoise) -> dict[str, Any]:
         """What the pipeline is called with; what it has no argument for is left out."""
@@ -161,13 +174,15 @@ class NativeRun:
             "generator": noise.tokens,
             "output_type": "pt",
         }
-        if self._family.img2img == "AmusedImg2ImgPipeline":
+        if self._family is AMUSED:
             told["generator"] = noise.whole
         told |= self._worded(task, noise)
         told |= _hinted(task.hints)
         return {name: value for name, value in told.items() if name in accepts}
 
     def _shown(self, pipe: Any, images: Tensor) -> Any:
+        if not images.shape[1]:
+            return None
         if not self._family.pictures:
             return images.to(pipe.dtype)
         arrays = pipe.image_processor.pt_to_numpy(images.to(device="cpu").clamp(0, 1))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synthaug.errors import ConfigError
+from synthaug.errors import ConfigError, printable
 from synthaug.models import single_file
 from synthaug.models.families import Runner
 from synthaug.models.snapshot import Snapshot, inspect_part
@@ -69,6 +69,19 @@ def open_pipe(snapshot: Snapshot, *, device: str, dtype: str) -> Opened:
         if one is not None:
             one.to(device)
     return Opened(pipe, prior)
+
+
+def device_of(name: str) -> str:
+    """As torch names it; `auto` is a GPU where there is one. Raises `ConfigError` for a device that is not there."""
+    import torch
+
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device={printable(name)}: {printable(str(error))[:_LONGEST]}; use cpu or auto") from error
+    return name
 
 
 def open_control_net(path: str | Path, cls: str, pipe: Any) -> Any:

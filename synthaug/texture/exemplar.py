@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +13,21 @@ from synthaug.metrics.texture import SMALLEST
 
 Float32 = NDArray[np.float32]
 LARGEST = 16384
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """What a model has made.
+
+    Attributes:
+        seed: Of this tile.
+        pixels: [H, W, 3] sRGB in [0, 1]; None where there is a reason.
+        reason: Why it was not taken: `safety`, `nonfinite`; empty where it was.
+    """
+
+    seed: int
+    pixels: Float32 | None
+    reason: str = ""
 
 
 def check_size(size: Size) -> None:

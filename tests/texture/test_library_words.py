@@ -76,7 +76,7 @@ def test_the_same_import_again_changes_nothing(folder: Path, capsys: pytest.Capt
         (["list", "IN"], "no texture library; make one"),
         (["show", "IN"], "needs out="),
         (["show", "IN", "out=a.jpg"], "expected the name of a .png file"),
-        (["synthesize", "method=magic"], "expected noise or patches"),
+        (["synthesize", "method=magic"], "Known: model, noise, patches, prompt"),
         (["synthesize", "method=noise", "into=LIB"], "needs exemplar="),
         (["synthesize", "into=LIB", "exemplar=IN/oak.png"], "needs licence="),
         (["synthesize", "into=LIB", "exemplar=IN/oak.png", "licence=MIT", "crop=1,2,3"], "LEFT,TOP,WIDTH,HEIGHT"),
