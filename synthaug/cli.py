@@ -115,7 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     texture = _add(commands, "texture", _texture, "a library of textures: import, list, show, synthesize")
     texture.add_argument("action", metavar="ACTION", choices=("import", "list", "show", "synthesize"))
     texture.add_argument(
-        "overrides", metavar="WORD", nargs="*", help="FOLDER into=LIB licence=... | LIB [material=...] | LIB out=FILE"
+        "overrides",
+        metavar="WORD",
+        nargs="*",
+        help="import FOLDER into=LIB licence=... | list LIB [material=...] | show LIB out=FILE |"
+        " synthesize method=noise|patches|prompt|model into=LIB licence=..., settings as conf/texture/synthesize lists",
     )
     describe = _add(commands, "help", _describe, "slots and fields of a pipeline, with units and defaults")
     _composition(describe, optional=True)
