@@ -260,6 +260,10 @@ def long_rows(scene: Scene) -> Mapping[str, Any]:
     control = scene.control(best(bench))
     bare, guided = (Asked(PROMPT, steps, 1.0, g, control) for g in (1.0, 5.0))
     model = scene.opened(best(bench))
+    slow = Asked(PROMPT, steps, 1.0, 5.0, scene.control())
+    theirs = gpu_loops.controlled(scene.opened()._pipe, slow.control)  # pyright: ignore[reportPrivateUsage]
+    bench.same_work({"ours_best": gpu_bench.apart(scene.ours(model, guided, 0), scene.theirs(theirs, slow, 0))}, SAME)
+    del theirs
     bench.tidy()
     plain = scene.rates({"ours_best": partial(scene.ours, model, bare)})
     with_guidance = scene.rates({"ours_best": partial(scene.ours, model, guided)})

@@ -35,6 +35,10 @@ class Words:
     tokens: Tensor
     pooled: Tensor | None
 
+    def silent(self) -> Words:
+        """As many tokens that say nothing."""
+        return Words(self.tokens * 0, None if self.pooled is None else self.pooled * 0)
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -101,6 +105,13 @@ class LatentLoop:
         )
         return Words(found[0], found[2] if self._xl else None)
 
+    def _against(self, negatives: Sequence[str], positive: Sequence[Words]) -> list[Words]:
+        """Words against; for XL's base, which has learnt it so, none are zeros and not the words of an empty text."""
+        if not (self._xl and self._pipe.config.force_zeros_for_empty_prompt):
+            return self.words(negatives)
+        found = iter(self.words([text for text in negatives if text]))
+        return [next(found) if text else one.silent() for text, one in zip(negatives, positive, strict=True)]
+
     def _encoded(self, job: Job, noise: SampleNoise) -> tuple[Tensor, Tensor]:
         """Latents of the pictures, and their starting noise; drawn per sample: posterior first, as in diffusers.
 
@@ -162,7 +173,7 @@ class LatentLoop:
 
         guided = job.guidance > 1 and self._pipe.unet.config.time_cond_proj_dim is None
         positive = self.words(job.prompts)
-        negative = self.words(job.negatives) if guided else []
+        negative = self._against(job.negatives, positive) if guided else []
         tokens = torch.cat([w.tokens for w in (*negative, *positive)])
         scale = self._scale_embedding(job, latents)
         seen = _seen(job.photos, tokens, twice=guided)

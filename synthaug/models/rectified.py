@@ -184,6 +184,7 @@ def sample(
     strength: float,
     steps: int,
     maps: torch.Tensor | None = None,
+    noise: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Differences to add to the pictures, [B, 3, H, W] float32.
 
@@ -197,14 +198,18 @@ def sample(
         strength: In (0, 1]; share of the way to noise that the flow starts from.
         steps: Calls of the network, from 1.
         maps: [B, extra, H, W] of `MapSpec.encode`, for a network that takes them.
+        noise: [B, 3, H', W'] standard normal, of the padded size; None draws it from the seeds.
     """
     height, width = condition.shape[-2:]
     padded = pad_reflect(condition, _multiple(unet))
     told = None if maps is None else pad_reflect(maps, _multiple(unet)).to(padded.device)
     dtype = next(unet.parameters()).dtype
     size = (3 * FOLD**2, padded.shape[-2] // FOLD, padded.shape[-1] // FOLD)
-    noise = torch.stack([torch.from_numpy(seeds.normal(seed, size)) for seed in noise_seeds])
-    x = strength * noise.to(padded.device)
+    if noise is None:
+        folded = torch.stack([torch.from_numpy(seeds.normal(seed, size)) for seed in noise_seeds])
+    else:
+        folded = pixel_unshuffle(noise, FOLD)
+    x = strength * folded.to(padded.device)
     times = schedule(strength, steps)
     for now, after in pairwise(times):
         t = torch.full((len(x),), now, device=x.device)

@@ -34,6 +34,8 @@ CONFIG = "unet/config.json"
 SCHEDULER = "scheduler/scheduler_config.json"
 STEPS = 8
 """Calls of the network where `refiner.json` says nothing else."""
+NOISE = 6
+"""Channels of noise that a picture may be given: three that the flow starts from, three for grain."""
 _GRAIN = 0xA5A5_5A5A
 """Sets the stream of the guard's grain apart from that of the flow, under one seed."""
 
@@ -74,8 +76,11 @@ def read_facts(path: str | Path) -> Facts:
     """
     root = Path(path)
     if not (root / FACTS).is_file():
+        nested = "; its folder model/ is one" if (root / "model" / FACTS).is_file() else ""
+        other = "; this is a diffusers pipeline, which refine=img2img runs"
         raise ConfigError(
             f"model={printable(str(path))}: no {FACTS} in it; expected a folder that `synthaug train refiner` wrote"
+            + (other if (root / "model_index.json").is_file() else nested)
         )
     for name, cls in ((CONFIG, "UNet2DModel"), (SCHEDULER, "FlowMatchEulerDiscreteScheduler")):
         _check_config(root, name, cls)
@@ -135,6 +140,11 @@ class Refiner:
         """The UNet2DModel, without gradients."""
         return self._unet
 
+    @property
+    def multiple(self) -> int:
+        """Sides of a picture are padded to a multiple of this many pixels."""
+        return self.facts.shape.multiple
+
     def __call__(
         self,
         images: torch.Tensor,
@@ -144,6 +154,7 @@ class Refiner:
         colour: float = 1.0,
         smooth: float = 1.0,
         maps: torch.Tensor | None = None,
+        noise: torch.Tensor | None = None,
     ) -> Output:
         """Refines a micro-batch; a pass for each distinct strength.
 
@@ -154,6 +165,8 @@ class Refiner:
             colour: 0 to 1, see `guards.keep_colour`.
             smooth: 0 to 1, see `guards.match_grain`.
             maps: [B, C, H, W] of `facts.maps.encode`; None where no picture has any.
+            noise: [B, NOISE, H', W'] standard normal, H' and W' the padded sides; the first three channels are what
+                the flow starts from, the others the grain. None draws both from the wishes' seeds.
 
         Returns:
             Pictures of the same size; NaN where a value was not finite, with the reason `nonfinite`.
@@ -165,8 +178,8 @@ class Refiner:
         rows = list(range(len(wishes)))
         for order, kept in _turns(wishes, one_by_one=images.device.type == "cpu"):
             chosen = [wishes[row] for row in order]
-            told = None if maps is None else maps[order]
-            done = self._refined(images[order].float(), chosen, steps, colour, smooth, told)
+            told, given = (None if one is None else one[order] for one in (maps, noise))
+            done = self._refined(images[order].float(), chosen, steps, colour, smooth, told, given)
             for place in kept:
                 result[order[place]] = done[place]
         alive = torch.isfinite(result).flatten(1).all(1).tolist()
@@ -183,6 +196,7 @@ class Refiner:
         colour: float,
         smooth: float,
         maps: torch.Tensor | None,
+        noise: torch.Tensor | None,
     ) -> torch.Tensor:
         added = rectified.sample(
             self._unet,
@@ -192,13 +206,12 @@ class Refiner:
             strength=wishes[0].strength,
             steps=steps,
             maps=maps,
+            noise=None if noise is None else noise[:, :3],
         )
         refined = guards.keep_colour(images + added, images, colour)
         if smooth:
-            size = tuple(images.shape[1:])
-            noise = torch.stack([torch.from_numpy(seeds.normal(wish.seed ^ _GRAIN, size)) for wish in wishes])
             levels = [self._level(wish.grain) for wish in wishes]
-            refined = guards.match_grain(refined, images, levels, smooth, noise.to(images.device))
+            refined = guards.match_grain(refined, images, levels, smooth, _grain(images, wishes, noise))
         # An infinity must not pass for a plain white.
         return torch.where(torch.isfinite(refined), refined.clamp(0, 1), torch.nan)
 
@@ -207,6 +220,15 @@ class Refiner:
         place = quantile * (len(grain) - 1)
         low = min(int(place), len(grain) - 1)
         return grain[low] + (place - low) * (grain[min(low + 1, len(grain) - 1)] - grain[low])
+
+
+def _grain(images: torch.Tensor, wishes: Sequence[Wish], noise: torch.Tensor | None) -> torch.Tensor:
+    """Standard normal [B, 3, H, W]."""
+    if noise is not None:
+        return noise[:, 3:, : images.shape[2], : images.shape[3]]
+    size = tuple(images.shape[1:])
+    drawn = torch.stack([torch.from_numpy(seeds.normal(wish.seed ^ _GRAIN, size)) for wish in wishes])
+    return drawn.to(images.device)
 
 
 def _turns(wishes: Sequence[Wish], *, one_by_one: bool) -> list[tuple[list[int], list[int]]]:

@@ -62,7 +62,7 @@ class Snapshot:
         return printable(str(self.file or self.path))
 
 
-def inspect(path: str | Path, base: str | Path = "") -> Snapshot:
+def inspect(path: str | Path, base: str | Path = "", word: str = "model") -> Snapshot:
     """Checks a model without loading it: a diffusers pipeline folder, or a safetensors file with a base folder.
 
     Hashes every file once per process and stamp (size, times, inode); the first call reads all weights.
@@ -72,6 +72,7 @@ def inspect(path: str | Path, base: str | Path = "") -> Snapshot:
         base: What the model lacks. For a file, a diffusers folder of its family: its configurations and tokenizers
             are used, and its weights for networks that the file has none of. For a decoder of Kandinsky, the folder
             of the prior. Empty for all others.
+        word: What the user calls it.
 
     Raises:
         ConfigError: No pipeline there, one that cannot serve here, or a base that is missing or not needed.
@@ -80,9 +81,9 @@ def inspect(path: str | Path, base: str | Path = "") -> Snapshot:
     """
     if Path(path).is_file():
         return _inspect_file(Path(path), base)
-    found = inspect_folder(Path(path))
+    found = inspect_folder(Path(path), word)
     if not found.family.img2img:
-        raise ConfigError(f"model={printable(str(path))}: {found.pipeline} is {found.family.name}")
+        raise ConfigError(f"{word}={printable(str(path))}: {found.pipeline} is {found.family.name}")
     if found.family.runner is Runner.PRIOR:
         return _with_prior(found, base)
     if str(base):
@@ -107,7 +108,8 @@ def inspect_folder(root: Path, word: str = "model") -> Snapshot:
         )
     files = _files(root)
     if "model_index.json" not in files:
-        raise ConfigError(f"{shown}: no model_index.json in it; expected a diffusers pipeline folder")
+        hint = "; this is a refiner, which refine=restore runs" if "refiner.json" in files else ""
+        raise ConfigError(f"{shown}: no model_index.json in it; expected a diffusers pipeline folder{hint}")
     check_contents(root, files)
     refuse_adapters(files)
     pipeline, family, components = read_index(root)

@@ -41,7 +41,7 @@ def check_base(path: str | Path) -> Snapshot:
     """
     if not Path(path).is_dir():
         raise ConfigError(f"base={printable(str(path))}: no such folder; expected a diffusers pipeline folder")
-    snapshot = inspect(path)
+    snapshot = inspect(path, word="base")
     if not snapshot.family.guided:
         able = sorted({family.name for family in PIPELINES.values() if family.guided})
         raise ConfigError(

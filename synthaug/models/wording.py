@@ -28,6 +28,10 @@ class Encoded:
     tokens: Tensor
     pooled: Tensor | None = None
 
+    def silent(self) -> Encoded:
+        """As many tokens that say nothing: what XL has learnt no words as."""
+        return Encoded(self.tokens * 0, None if self.pooled is None else self.pooled * 0)
+
 
 class Wording:
     """The words of one pipeline.
@@ -65,6 +69,8 @@ class Wording:
         import torch
 
         encoded = self.cache(prompts)
+        if prefix and getattr(self._pipe.config, "force_zeros_for_empty_prompt", False):
+            encoded = [one if text else one.silent() for one, text in zip(encoded, prompts, strict=True)]
         tokens = [one.tokens for one in encoded]
         if self._style is Words.LIST:
             return {f"{prefix}prompt_embeds": tokens}

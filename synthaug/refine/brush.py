@@ -36,7 +36,7 @@ class Brush:
     ) -> Conditions:
         """What is true of these pictures, as `conditions.make` makes it. Raises as it does."""
         channels = 0 if self.rules.anchoring is None else self.model.channels
-        grid = conditions.Grid(self.model.factor, self.model.multiple, channels)
+        grid = conditions.Grid(self.model.factor, self.model.multiple, channels, self.model.loop is not None)
         return conditions.make(images, labels, self.rules, self.nets, grid, anchors, maps)
 
     def __call__(self, images: Any, requests: Sequence[Request], about: Conditions) -> Output:

@@ -79,7 +79,7 @@ class Rules:
         asked = {
             "controls": self.controls,
             "class_weights": any(control.masked for control in self.controls),
-            "protect": self.protection.active,
+            "protect": self.protection.graded,
             "tile": self.tile,
             "sequence": self.anchoring is not None,
         }
@@ -114,11 +114,13 @@ class Grid:
         factor: Pixels per place of its latent, along one side.
         multiple: Sides are padded to a multiple of this many pixels; `factor` divides it.
         channels: Of its latent; 0 where nobody needs to know.
+        holds: Whether its denoising lets places be held back; elsewhere what is protected is pasted back alone.
     """
 
     factor: int
     multiple: int
     channels: int = 0
+    holds: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +175,18 @@ def make(
     if maps:
         for fact, found in zip(facts, maps, strict=True):
             fact["protect"] = found.facts()
-        hold = _hold(maps, images, grid)
+        hold = _hold(maps, images, grid) if grid.holds else None
         kept = [paste.coverage(found.never, rules.feather) for found in maps]
         shares = images.new_tensor(np.stack(kept)[:, None])
     return Conditions(Extras(hints, hold, _tiles(images, rules, grid), noise), maps or (), kept, shares, facts)
+
+
+def weakened(painted: Any, images: Any, conditions: Conditions) -> Any:
+    """The input with a share of what was changed, for what is no denoising loop and cannot be held back in one."""
+    if not conditions.maps:
+        return painted
+    strength = images.new_tensor(np.stack([found.strength for found in conditions.maps])[:, None])
+    return paste.weakened(painted, images, strength)
 
 
 def pasted(painted: Any, images: Any, conditions: Conditions) -> Any:

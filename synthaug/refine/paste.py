@@ -47,6 +47,17 @@ def paste(painted: Any, source: Any, shares: Any) -> Any:
     return where(shares >= 1, source, blended)
 
 
+def weakened(painted: Any, source: Any, strength: Any) -> Any:
+    """The input and a share of what was changed. Bits of what was painted where that is all of it.
+
+    Args:
+        painted: [B, 3, H, W].
+        source: [B, 3, H, W], the input of the stage.
+        strength: [B, 1, H, W] in [0, 1], of the same type and device as the pictures.
+    """
+    return where(strength >= 1, painted, source + (painted - source) * strength)
+
+
 def seam(images: Any, shares: Any) -> Any:
     """Mean colour difference across the border of the regions, in 8-bit levels.
 

@@ -77,6 +77,18 @@ class Protection:
         """Whether any rule could lower the strength anywhere."""
         return self != Protection(thin_strength=self.thin_strength, keypoint_strength=self.keypoint_strength)
 
+    @property
+    def graded(self) -> bool:
+        """Whether any place may change in part; what may change wholly or not at all needs no loop of ours."""
+        shares = [
+            self.default,
+            *self.classes.values(),
+            *(s for told in self.attributes.values() for s in told.values()),
+        ]
+        shares += [self.keypoint_strength] if self.keypoint_radius else []
+        shares += [self.thin_strength] if self.thin_width else []
+        return any(0 < share < 1 for share in shares)
+
     def check(self, categories: Sequence[Category]) -> None:
         """Holds class names against those of the dataset. Raises `ConfigError` with the nearest name."""
         known = [category.name for category in categories]

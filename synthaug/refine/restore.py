@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from synthaug import seeds
 from synthaug.contracts import Appearance, Draw, Painted, Place
 from synthaug.errors import ConfigError, SynthaugError, nearest
-from synthaug.labels import Labels
+from synthaug.labels import Category, Labels
 from synthaug.models import maps
 from synthaug.models.pipelines import DTYPES
+from synthaug.refine import conditions
+from synthaug.refine.conditions import Conditions, Grid, Rules
 
+_CELL = 1.0
+"""Pixels: the network works at half the size and not, as diffusion in latents does, at an eighth."""
 SHIPPED = Path(__file__).resolve().parents[1] / "models" / "weights" / "refiner"
 
 
@@ -33,6 +37,8 @@ class Restore(Appearance):
     picture, as far as its sample has them; what is missing is absent, as it was in a share of its training.
     Classes are matched by name, and pixels of a class that the refiner does not know have none.
 
+    What is protected gets a share of what the refiner adds, or none of it: then the output is the input, to the bit.
+
     Args:
         model: Folder of a refiner; empty for the one that comes with synthaug.
         strength: In (0, 1]; share of the way to noise that the flow starts from: 1 invents the most texture.
@@ -42,6 +48,11 @@ class Restore(Appearance):
         smooth: 0 to 1; how strictly flat surfaces (skies, walls) get the grain that flat surfaces have in photos.
         grain: [low, high] within 0 to 1; range of quantiles of the photos' grain that each picture draws from.
         strength_decay: In (0, 1]; each repair multiplies the strength by it.
+        protect: Share of what is added by class, attribute and small thing, and what is never touched, as in
+            `Img2Img`: `{classes: {car: 0.5}, never_classes: [sign]}`.
+        feather: Pixels, 0 to 256; how softly untouched regions meet the rest.
+        sequence: Whether noise and grain stick to surfaces, so that the frames of a group look alike; or
+            `{cell: 1.0}`, in pixels. Needs depth or position, and cameras with poses.
         dtype: `float32`, `bfloat16` or `float16`.
     """
 
@@ -59,6 +70,9 @@ class Restore(Appearance):
         smooth: float = 1.0,
         grain: Sequence[float] = (0.15, 0.35),
         strength_decay: float = 0.7,
+        protect: Mapping[str, Any] | None = None,
+        feather: float = 4.0,
+        sequence: bool | Mapping[str, Any] = False,
         dtype: str = "float32",
     ) -> None:
         if not 0 < strength <= 1:
@@ -82,9 +96,13 @@ class Restore(Appearance):
         self.grain = (float(grain[0]), float(grain[1]))
         self.strength_decay = strength_decay
         self.dtype = dtype
+        self.rules = Rules.parse(None, protect, feather, 0, 0, _with_cell(sequence))
+        # Frames of a group share the number that names the noise of a place, and how grainy they are.
+        self.scope = "sample" if self.rules.anchoring is None else "group"
         self._loaded: Any = None
         self._maps = maps.peek(Path(self.model)) if self.model else maps.NONE
-        self.wants = self._maps.passes
+        told = () if self.rules.plain else self.rules.wants
+        self.wants = tuple(sorted({*self._maps.passes, *told}))
 
     def _folder(self) -> Path:
         folder = Path(self.model) if self.model else SHIPPED
@@ -100,6 +118,10 @@ class Restore(Appearance):
         from synthaug.models.refiner import read_facts
 
         return {"refiner": read_facts(self._folder()).digest}
+
+    def expect(self, categories: Sequence[Category], passes: Sequence[str]) -> None:
+        """Holds protection against the classes of the dataset, and a sequence against its passes."""
+        self.rules.check(categories, passes)
 
     def load(self, device: str) -> None:
         """Opens the refiner on `device`. Raises as `open_refiner`."""
@@ -126,8 +148,23 @@ class Restore(Appearance):
             raise SynthaugError("Restore.paint before load(device)")
         wishes = [Wish(d["seed"], d["strength"], d["grain"]) for d in draws]
         told, facts = self._told(images, labels)
-        done = self._loaded(images, wishes, steps=self.steps, colour=self.colour, smooth=self.smooth, maps=told)
-        return Painted(done.images, done.reasons, facts)
+        about = self._about(images, labels, draws)
+        fields = {"steps": self.steps, "colour": self.colour, "smooth": self.smooth}
+        done = self._loaded(images, wishes, maps=told, noise=about.extras and about.extras.noise, **fields)
+        if self.rules.plain:
+            return Painted(done.images, done.reasons, facts)
+        refined = conditions.weakened(done.images, images, about)
+        pasted = conditions.pasted(refined, images, about)
+        seen = conditions.told(pasted, refined, images, about)
+        own = facts or ({},) * len(draws)
+        return Painted(pasted, done.reasons, tuple({**a, **b} for a, b in zip(own, seen, strict=True)))
+
+    def _about(self, images: Any, labels: Sequence[Labels], draws: Sequence[Draw]) -> Conditions:
+        """What is protected, and noise on surfaces for the network and for the grain that it leaves to be added."""
+        from synthaug.models.refiner import NOISE
+
+        grid = Grid(1, self._loaded.multiple, NOISE, holds=False)
+        return conditions.make(images, labels, self.rules, (), grid, [d["seed"] for d in draws])
 
     def _told(self, images: Any, labels: Sequence[Labels]) -> tuple[Any, tuple[Mapping[str, Any], ...]]:
         """What the refiner is told of each picture, and the kinds of maps it had, for the trail."""
@@ -147,3 +184,9 @@ class Restore(Appearance):
         if "classes" in found:
             found["classes"] = self._maps.known([c.name for c in labels.categories])[found["classes"]]
         return found
+
+
+def _with_cell(sequence: bool | Mapping[str, Any]) -> bool | Mapping[str, Any]:
+    if isinstance(sequence, bool):
+        return {"cell": _CELL} if sequence else False
+    return {"cell": _CELL, **sequence}

@@ -8,12 +8,12 @@ from typing import Any
 from tests.models.tiny import WORDS
 
 
-def clip(projection: bool) -> tuple[Any, Any]:
+def clip(projection: bool, width: int = 16) -> tuple[Any, Any]:
     """A text encoder and its tokenizer."""
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
     config = CLIPTextConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        vocab_size=64, hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=16, bos_token_id=0, eos_token_id=1, pad_token_id=1, projection_dim=16,
     )  # fmt: skip
     model = (CLIPTextModelWithProjection if projection else CLIPTextModel)(config)
@@ -39,16 +39,18 @@ def plain_vae(channels: int) -> Any:
     ).eval()  # fmt: skip
 
 
-def build_sdxl(path: Path) -> Path:
+def build_sdxl(path: Path, width: int = 16) -> Path:
+    """`width` is that of its second text encoder."""
     import diffusers
 
     unet = diffusers.UNet2DConditionModel(
         block_out_channels=(8, 16), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4, norm_num_groups=4,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=32, attention_head_dim=(2, 4), use_linear_projection=True, addition_embed_type="text_time",
+        cross_attention_dim=16 + width, attention_head_dim=(2, 4), use_linear_projection=True,
+        addition_embed_type="text_time",
         addition_time_embed_dim=8, transformer_layers_per_block=(1, 1), projection_class_embeddings_input_dim=64,
     )  # fmt: skip
-    (one, token), (two, token_2) = clip(False), clip(True)
+    (one, token), (two, token_2) = clip(False), clip(True, width)
     diffusers.StableDiffusionXLPipeline(
         vae=plain_vae(4), unet=unet.eval(), text_encoder=one, text_encoder_2=two, tokenizer=token, tokenizer_2=token_2,
         scheduler=diffusers.EulerDiscreteScheduler(), add_watermarker=False,

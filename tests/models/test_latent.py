@@ -12,6 +12,7 @@ import torch
 
 from synthaug.models import controlnets
 from synthaug.models.hints import Asked, Hint, Shown, residuals
+from synthaug.models.noise import SampleNoise
 from synthaug.models.pipelines import Extras, Img2ImgModel, Request, open_img2img
 from synthaug.refine import tiles
 from synthaug.refine.differential import DifferentialBlend, free_from
@@ -59,6 +60,25 @@ def test_and_those_of_xl_with_its_sizes_and_pooled_words(tmp_path: Path, guidanc
     model = open_img2img(build_sdxl(tmp_path / "xl"), device="cpu", dtype="float32")
     ours, theirs = both(model, guidance, 0.5)
     assert (ours - theirs).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_no_words_against_are_to_xl_what_they_are_in_diffusers(tmp_path: Path, zeros: bool) -> None:
+    """Zeros where it has learnt that, an empty text elsewhere; beside a picture that has words against."""
+    model = open_img2img(build_sdxl(tmp_path / "xl"), device="cpu", dtype="float32")
+    pipe: Any = model._pipe  # pyright: ignore[reportPrivateUsage]
+    pipe.register_to_config(force_zeros_for_empty_prompt=zeros)
+    asked = [Request("a b", "", 0.5, 10), Request("a b", "z", 0.5, 11)]
+    images, noise = pictures(2), SampleNoise([10])
+    ours = model(images, asked, steps=6, guidance=5.0).images
+    with torch.inference_mode(), noise:
+        theirs = pipe(
+            prompt=["a b"], image=images[:1], strength=0.5, num_inference_steps=6, guidance_scale=5.0,
+            generator=noise.tokens, output_type="pt",
+        ).images  # fmt: skip
+    assert (ours[:1] - theirs).abs().max() < 1e-4
+    other = [Request("a b", "c", 0.5, 10), asked[1]]
+    assert not torch.equal(model(images, other, steps=6, guidance=5.0).images[0], ours[0])
 
 
 def test_every_unique_prompt_is_encoded_once(tiny_sd: Path) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from synthaug import testing
 from synthaug.errors import ConfigError, InputError, SecurityError
 from synthaug.models import rectified, refiner
 from synthaug.models.maps import MapSpec
 from synthaug.models.refiner import Facts, Wish, open_refiner, read_facts, to_files
+from synthaug.refine.restore import SHIPPED
 from tests.models.tiny_refiner import SPREAD, build_tiny_refiner
 
 torch.set_num_threads(1)
@@ -64,6 +66,20 @@ def test_half_precision_is_near(folder: Path) -> None:
     assert (full.images - half.images).abs().max() < 8 / 255
 
 
+@pytest.mark.skipif(not SHIPPED.is_dir(), reason="this checkout comes without weights")
+def test_the_shipped_one_in_half_precision_is_within_what_is_promised() -> None:
+    """40 dB, and 99.9% of the values within 6 levels; promise D3 asks no more of another micro-batch."""
+    pixels = torch.from_numpy(testing.planes(testing.make_sample(1, (96, 128))))[None]
+    full, half = (
+        open_refiner(SHIPPED, device="cpu", dtype=dtype)(pixels, [Wish(3, 1.0, 0.25)], steps=8).images
+        for dtype in ("float32", "bfloat16")
+    )
+    apart = (255 * (full - half)).abs()
+    assert apart.max() > 0
+    assert 20 * torch.log10(255 / apart.square().mean().sqrt()) >= 40
+    assert apart.flatten().quantile(0.999) <= 6
+
+
 def test_values_that_are_not_finite_reject_their_picture_alone(folder: Path) -> None:
     loaded = open_refiner(folder, device="cpu", dtype="float32")
     images = torch.rand(2, 3, 16, 16)
@@ -76,6 +92,11 @@ def test_values_that_are_not_finite_reject_their_picture_alone(folder: Path) -> 
 
 def test_missing_folder_and_missing_files(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no refiner\.json"):
+        read_facts(tmp_path)
+    with pytest.raises(ConfigError, match="its folder model/ is one"):
+        read_facts(build_tiny_refiner(tmp_path / "out" / "model").parent)
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(ConfigError, match="which refine=img2img runs"):
         read_facts(tmp_path)
     (folder / refiner.WEIGHTS).unlink()
     with pytest.raises(InputError, match="is missing"):

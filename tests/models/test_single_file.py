@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from synthaug.errors import ConfigError, InputError, SecurityError
 from synthaug.models.pipelines import Request, open_img2img
 from synthaug.models.snapshot import inspect, weights_digest
-from tests.models.builders import build_unclip
+from tests.models.builders import build_unclip, build_z
 from tests.models.families import build_sdxl
-from tests.models.ldm import save_single_file
+from tests.models.ldm import save_single_file, save_xl_file, save_z_file
 
 torch.set_num_threads(1)
 
@@ -129,6 +129,32 @@ def test_a_text_encoder_may_come_from_the_base(file: Path, tiny_sd: Path, tmp_pa
     save_file(kept, tmp_path / "m.safetensors")
     model = open_img2img(tmp_path / "m.safetensors", device="cpu", dtype="float32", base=tiny_sd)
     assert torch.equal(paint(model), paint(open_img2img(tiny_sd, device="cpu", dtype="float32")))
+
+
+def test_an_autoencoder_may_come_from_the_base(file: Path, tiny_sd: Path, tmp_path: Path) -> None:
+    kept = {k: v for k, v in load_file(file).items() if not k.startswith("first_stage_model.")}
+    save_file(kept, tmp_path / "m.safetensors")
+    model = open_img2img(tmp_path / "m.safetensors", device="cpu", dtype="float32", base=tiny_sd)
+    assert torch.equal(paint(model), paint(open_img2img(tiny_sd, device="cpu", dtype="float32")))
+
+
+def test_xl_has_two_text_encoders_in_its_file(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    folder = build_sdxl(tmp_path / "xl", width=24)
+    path = save_xl_file(folder, tmp_path / "xl.safetensors")
+    wanted = paint(open_img2img(folder, device="cpu", dtype="float32"))
+    for weights in folder.rglob("*.safetensors"):
+        weights.unlink()
+    assert torch.equal(paint(open_img2img(path, device="cpu", dtype="float32", base=folder)), wanted)
+
+
+def test_a_transformer_alone_takes_words_and_autoencoder_from_the_base(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    folder = build_z(tmp_path / "z")
+    path = save_z_file(folder, tmp_path / "z.safetensors")
+    wanted = paint(open_img2img(folder, device="cpu", dtype="float32"))
+    (folder / "transformer/diffusion_pytorch_model.safetensors").unlink()
+    assert torch.equal(paint(open_img2img(path, device="cpu", dtype="float32", base=folder)), wanted)
 
 
 def test_a_lora_is_no_model(bare: Path, tmp_path: Path) -> None:

@@ -218,6 +218,9 @@ def test_no_folder_and_no_pipeline(tmp_path: Path) -> None:
         inspect(tmp_path / "none")
     with pytest.raises(ConfigError, match=r"no model_index\.json"):
         inspect(tmp_path)
+    (tmp_path / "refiner.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"base=.*this is a refiner, which refine=restore runs"):
+        inspect(tmp_path, word="base")
 
 
 def test_missing_component_folder(model: Path, canary: Path) -> None:

@@ -191,7 +191,7 @@ def _stage(feather: int) -> Img2Img:
 
 
 class Inverting:
-    factor, multiple = 8, 64
+    factor, multiple, loop = 8, 64, None
 
     def __call__(self, images: torch.Tensor, requests: Any, **_: Any) -> Output:
         return Output(1 - images, ("",) * len(images))

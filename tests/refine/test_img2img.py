@@ -18,6 +18,7 @@ from synthaug.engine import blame
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.labels import Labels
 from synthaug.refine.img2img import Img2Img
+from tests.models.builders import build_klein
 from tests.models.families import build_flux
 from tests.models.tiny import build_tiny_controlnet
 from tests.refine.guidance import scenes
@@ -210,6 +211,19 @@ def test_a_family_without_our_loop_is_refused_by_name(tmp_path: Path) -> None:
     stage = Img2Img(model=str(build_flux(tmp_path / "flux")), protect={"classes": {"car": 0.5}})
     with pytest.raises(ConfigError, match=r"(?s)protect .*FLUX\.1 has no such knob.*Stable Diffusion XL"):
         stage.expect(scenes.CATEGORIES, ("instance", "semantic"))
+
+
+@pytest.mark.parametrize("rules", [{"never_classes": ["car"]}, {"classes": {"car": 0}, "keypoint_radius": 2}])
+def test_never_touched_regions_need_no_loop_of_ours(tmp_path: Path, rules: Mapping[str, Any]) -> None:
+    """Editors least of all hold still what they are not asked about."""
+    labels = scenes.ball(sky=False)
+    stage = Img2Img(model=str(build_klein(tmp_path / "klein")), prompt="a", strength=None, steps=2, protect=rules)
+    stage.expect(labels.categories, tuple(labels.passes))
+    images, done = painted(stage, labels)
+    never = torch.from_numpy(labels.passes["instance"] == 1)
+    assert torch.equal(done.images[..., never], images[..., never])
+    assert not torch.equal(done.images[..., ~never], images[..., ~never])
+    assert "seam" in done.facts[0]["protect"]
 
 
 def test_a_controlnet_of_another_family_is_refused(tiny_sd: Path, tiny_net: Path, tmp_path: Path) -> None:

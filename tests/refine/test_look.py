@@ -214,6 +214,9 @@ def test_no_readable_photo(tmp_path: Path) -> None:
     (tmp_path / "p" / "a.jpg").write_bytes(b"x")
     with pytest.raises(ConfigError, match="none of 1 pictures"):
         ready(tmp_path / "p")
+    save(tmp_path / "q" / "dot.png", np.zeros((1, 3, 1, 1), np.float32))
+    with pytest.raises(ConfigError, match=r"dot\.png.*1x1, expected sides of at least 4"):
+        ready(tmp_path / "q")
     with pytest.raises(InputError):
         ready(tmp_path / "none")
 

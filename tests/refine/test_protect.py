@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -186,3 +188,21 @@ def test_values_are_spelled_as_configuration_spells_them() -> None:
         "null",
         '[1, "a"]',
     ]
+
+
+@pytest.mark.parametrize(
+    ("rules", "graded"),
+    [
+        ({}, False),
+        ({"never_classes": ["car"], "never_ids": [3]}, False),
+        ({"classes": {"car": 0, "road": 1}, "keypoint_radius": 3}, False),
+        ({"thin_strength": 0.5}, False),
+        ({"default": 0.9}, True),
+        ({"classes": {"car": 0.5}}, True),
+        ({"attributes": {"parked": {True: 0.2}}}, True),
+        ({"thin_width": 4}, True),
+        ({"keypoint_radius": 3, "keypoint_strength": 0.5}, True),
+    ],
+)
+def test_what_changes_wholly_or_not_at_all_needs_no_loop(rules: dict[str, Any], graded: bool) -> None:
+    assert Protection.parse(rules).graded == graded

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from synthaug import seeds, testing
+from synthaug.contracts import Painted
 from synthaug.errors import ConfigError, InputError, SynthaugError
 from synthaug.labels import Labels
 from synthaug.models.maps import UNKNOWN, MapSpec, relative
 from synthaug.refine.restore import SHIPPED, Restore
 from tests.models.tiny_refiner import build_tiny_refiner
+from tests.refine.dots import dots
 
 torch.set_num_threads(1)
 LABELS = Labels((24, 40))
@@ -164,3 +167,89 @@ def test_the_shipped_refiner_holds_shapes_still() -> None:
     (dx, dy), _ = cv2.phaseCorrelate(grey[0], grey[1], window)
     assert np.hypot(dx, dy) < 0.1
     assert sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file()) <= 12 * 2**20
+
+
+def _done(stage: Restore, labels: Labels, names: str = "ab") -> tuple[torch.Tensor, Painted]:
+    stage.load("cpu")
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand((len(names), 3, *labels.size), generator=generator)
+    draws = [stage.draw(seeds.generator(0, name, 0, "refine"), labels, 0) for name in names]
+    return images, stage.paint(images.clone(), [labels] * len(names), draws)
+
+
+def test_what_must_not_be_touched_is_the_input_to_the_bit(folder: Path) -> None:
+    labels = dots([(10, 10, 30, 30), (60, 40, 90, 70)])  # a car, a road, and a wall that no rule names
+    rules = {"never_classes": ["car"], "classes": {"road": 0.5}}
+    held = Restore(model=str(folder), steps=2, feather=3, protect=rules)
+    held.expect(labels.categories, tuple(labels.passes))
+    assert set(held.wants) >= {"instance", "semantic"}
+    images, done = _done(held, labels)
+    free = _done(Restore(model=str(folder), steps=2), labels)[1]
+    never, road = (torch.from_numpy(labels.passes["instance"] == number) for number in (1, 2))
+    assert never.any()
+    assert torch.equal(done.images[..., never], images[..., never])
+    assert not torch.equal(free.images[..., never], images[..., never])
+    half = images + (free.images - images) / 2
+    assert (done.images - half)[..., road].abs().max() < 1e-6
+    rest = torch.from_numpy(cv2.dilate(never.numpy().astype(np.uint8), np.ones((9, 9))) == 0) & ~road
+    assert torch.equal(done.images[..., rest], free.images[..., rest])
+    assert set(done.facts[0]["protect"]) >= {"never", "mean_strength", "seam", "seam_before", "ring_change"}
+
+
+def test_protection_keeps_the_contract(folder: Path) -> None:
+    stage = Restore(model=str(folder), steps=2, protect={"never_classes": ["disc"], "keypoint_radius": 3})
+    stage.load("cpu")
+    testing.check(stage)
+
+
+def test_protection_with_nothing_in_the_picture_is_no_protection_to_the_bit(folder: Path) -> None:
+    labels = Labels((24, 40), testing.CATEGORIES)
+    _, done = _done(Restore(model=str(folder), steps=2, protect={"never_classes": ["disc"]}), labels)
+    assert torch.equal(done.images, _done(Restore(model=str(folder), steps=2), labels)[1].images)
+
+
+def test_a_protected_picture_that_is_not_finite_is_rejected(folder: Path) -> None:
+    labels = dots()
+    stage = Restore(model=str(folder), steps=2, protect={"never_classes": ["car"]})
+    stage.load("cpu")
+    images = torch.rand(2, 3, *labels.size)
+    images[0, 0, 0, 0] = torch.nan
+    draws = [stage.draw(seeds.generator(0, name, 0, "refine"), labels, 0) for name in "ab"]
+    done = stage.paint(images, [labels] * 2, draws)
+    assert done.reasons == ("nonfinite", "")
+    assert "seam" in done.facts[1]["protect"]
+
+
+def test_noise_and_grain_stick_to_surfaces(folder: Path) -> None:
+    """A wall that a camera passes in steps of whole pixels gets the same noise, wherever it is on the screen."""
+    stage = Restore(model=str(folder), steps=2, sequence=True)
+    assert stage.scope == "group"
+    stage.load("cpu")
+    aside = [dots((), k * 8 * 4.0 / 150) for k in range(2)]
+    images = torch.full((2, 3, *aside[0].size), 0.5)
+    draws = [stage.draw(seeds.generator(0, "group", 0, "refine"), labels, 0) for labels in aside]
+    assert draws[0] == draws[1]
+    done = stage.paint(images, aside, draws)
+    alone = stage.paint(images[1:], aside[1:], draws[1:])
+    assert torch.equal(alone.images[0], done.images[1])
+    assert "sequence" in done.facts[0]
+    first, second = done.images
+    # The camera went to the right by 8 pixels, the wall goes to the left.
+    along, still = correlation(first[..., 8:], second[..., :-8]), correlation(first, second)
+    assert along > 0.6
+    assert abs(still) < 0.2
+
+
+def correlation(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(np.corrcoef(one.reshape(-1), other.reshape(-1))[0, 1])
+
+
+def test_what_the_plan_can_know_it_refuses(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no class 'lorry'"):
+        Restore(model=str(folder), protect={"never_classes": ["lorry"]}).expect(testing.CATEGORIES, ())
+    with pytest.raises(ConfigError, match=r"depth or position; the input has instance.*sequence=false"):
+        Restore(model=str(folder), sequence=True).expect(testing.CATEGORIES, ("instance",))
+    with pytest.raises(ConfigError, match=r"protect\.nevr_classes: no such field"):
+        Restore(protect={"nevr_classes": ["a"]})
+    with pytest.raises(ConfigError, match="feather=300"):
+        Restore(feather=300)

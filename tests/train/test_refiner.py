@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,20 @@ def test_trains_and_the_stage_loads_the_result(photos: Path, tmp_path: Path) -> 
     for part in ("photo00.jpg", "photo05.jpg", "CC0", "8 used, 2 held out", "synthaug train refiner 'data=[photos]'"):
         assert part in card
     assert str(tmp_path) not in card
+
+
+def test_the_running_mean_is_what_is_published_and_its_pace_is_told(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fitting, "_TELL_EVERY", 0.0)
+    out = tmp_path / "out"
+    train(settings(photos, out, lr=0.01, ema=0.8))
+    told = capsys.readouterr().err
+    assert re.search(r"^3/6  loss -  [\d.]+/s  ETA \d", told, re.MULTILINE), told
+    kept, published = load_file(out / "checkpoint.safetensors"), load_file(out / "model" / WEIGHTS)
+    for name, value in published.items():
+        assert torch.equal(kept[f"average.{name}"].half(), value)
+    assert any(not torch.equal(kept[f"network.{name}"].half(), value) for name, value in published.items())
 
 
 def test_a_killed_run_ends_as_a_straight_one(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
