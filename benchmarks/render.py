@@ -21,7 +21,8 @@ sys.path.insert(0, str(HERE.parent))
 
 from benchmarks import measure  # noqa: E402
 from synthaug.render import variants  # noqa: E402
-from synthaug.render.reader import PASSES, DiceReader  # noqa: E402
+from synthaug.render.reader import DiceReader  # noqa: E402
+from synthaug.render.scene_reader import PASSES  # noqa: E402
 
 TARGET_S = 2.0
 

@@ -9,9 +9,9 @@ first and the last one (`ends`):
 
 - `latent`: correlation of the noise of one surface point in two frames, on the grid of the model, 8 pixels: what the
   denoising starts from. Places are compared with the nearest one, so 1 is out of reach between them.
-- `refiner`: mean |difference| in 8-bit levels of what was added to one surface point in two frames by the refiner that
-  comes with the package, a trained network, which was given this noise (its grain guard is off).
-- `img2img`: the same through the stage, with a tiny diffusion model of random weights. It invents nothing that
+- `refiner`: mean |difference| in 8-bit levels of what was added to one surface point in two frames by the stage
+  `restore` with the refiner that comes with the package, a trained network.
+- `img2img`: the same by that stage, with a tiny diffusion model of random weights. It invents nothing that
   sticks to anything: it proves that the noise arrives, and says little about pictures.
 
 What was added, and not the whole: no highlight and no resampling of the render is in it (`render` is that).
@@ -30,7 +30,6 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -43,14 +42,14 @@ from numpy.typing import NDArray  # isort: skip
 from synthaug import seeds  # isort: skip
 from synthaug.camera import from_fov  # isort: skip
 from synthaug.labels import Labels  # isort: skip
-from synthaug.models.refiner import Wish, open_refiner  # isort: skip
 from synthaug.refine.correspond import Correspondence, by_depth, consistency  # isort: skip
 from synthaug.refine.img2img import Img2Img  # isort: skip
-from synthaug.refine.restore import SHIPPED  # isort: skip
+from synthaug.refine.restore import Restore  # isort: skip
 from synthaug.refine.sequence import Anchoring, starting  # isort: skip
 from synthaug.refine.warped_noise import carry, of_surfaces, reduced  # isort: skip
 from synthaug.render import dice, film, mitsuba_backend, variants  # isort: skip
-from synthaug.render.reader import DiceReader, labels_of  # isort: skip
+from synthaug.render.reader import DiceReader  # isort: skip
+from synthaug.render.scene_reader import labels_of  # isort: skip
 from tests.models.tiny import build_tiny_sd  # isort: skip
 
 Float32 = NDArray[np.float32]
@@ -144,31 +143,21 @@ def carried(frames: Sequence[Frame]) -> list[Float32]:
     return noise
 
 
-def refined(frames: Sequence[Frame], given: Sequence[Float32]) -> list[Float32]:
-    """Through the refiner of the package, its starting noise replaced. Its pixels are folded 2x2, and so is this."""
-    model = open_refiner(SHIPPED, device="cpu", dtype="float32")
-    table = [torch.nn.functional.pixel_unshuffle(torch.from_numpy(noise), 2).numpy() for noise in given]
-
-    def planted(seed: int, shape: Any) -> Float32:
-        assert table[seed].shape == tuple(shape)
-        return table[seed]
-
-    images = torch.from_numpy(np.stack([image for image, _ in frames]))
-    with mock.patch.object(seeds, "normal", planted):
-        done = model(images, [Wish(k, 1.0, 0.25) for k in range(len(frames))], steps=8, colour=1.0, smooth=0.0)
-    return list(done.images.numpy())
+def drawn(stage: Any, frames: Sequence[Frame], way: str) -> list[Any]:
+    """One draw for all frames, or one for each."""
+    names = ["frame" if way != "independent" else f"{k}" for k in range(len(frames))]
+    return [
+        stage.draw(seeds.generator(0, name, 0, "refine"), labels, 0)
+        for name, (_, labels) in zip(names, frames, strict=True)
+    ]
 
 
-def painted(frames: Sequence[Frame], folder: Path, way: str) -> list[Float32]:
-    """Through the stage, with a tiny random model."""
-    stage = Img2Img(model=str(folder), strength=0.75, steps=8, guidance=1.0, sequence=way == "surfaces")
+def through(stage: Any, frames: Sequence[Frame], way: str) -> list[Float32]:
+    """All frames as one batch of a stage."""
     stage.load("cpu")
-    labels = [own for _, own in frames]
-    rngs = [seeds.generator(0, "frame" if way != "independent" else f"{k}", 0, "refine") for k in range(len(frames))]
-    draws = [stage.draw(rng, own, 0) for rng, own in zip(rngs, labels, strict=True)]
     images = torch.from_numpy(np.stack([image for image, _ in frames]))
     with torch.inference_mode():
-        return list(stage.paint(images, labels, draws).images.numpy())
+        return list(stage.paint(images, [labels for _, labels in frames], drawn(stage, frames, way)).images.numpy())
 
 
 def mean(pairs: Sequence[tuple[int, int]], compared: Callable[[int, int, Correspondence], float], frames: Any) -> float:
@@ -186,8 +175,10 @@ def measured(frames: Sequence[Frame], folder: Path) -> dict[str, Any]:
         noise = carried(frames) if way == "carried" else noises(frames, way, CHANNELS)
         made = {"latent": correlated([reduced(one, FACTOR) for one in noise])}
         if way in WAYS:
-            made["refiner"] = differing(added(frames, refined(frames, noises(frames, way, 3))))
-            made["img2img"] = differing(added(frames, painted(frames, folder, way)))
+            follows = way == "surfaces"
+            made["refiner"] = differing(added(frames, through(Restore(sequence=follows), frames, way)))
+            tiny = Img2Img(model=str(folder), strength=0.75, steps=8, guidance=1.0, sequence=follows)
+            made["img2img"] = differing(added(frames, through(tiny, frames, way)))
         for name, pairs in lags(len(frames)).items():
             rows[name][way] = {what: mean(pairs, compared, frames) for what, compared in made.items()}
     return rows

@@ -23,10 +23,12 @@ TINY: dict[str, tuple[str, ...]] = {
     "overlap": ("--samples", "16", "--size", "64", "--rounds", "1", "--seconds", "0.05"),
     "png": (),
     "render": (),
+    "retexture": ("--side", "64", "--scenes", "1", "--samples", "1", "--paths", "2", "--big", "64"),
     "rle": (),
     "sequence": ("--size", "64", "--frames", "2", "--scenes", "boxes"),
     "startup": (),
     "texture": ("--side", "64", "--crop", "48", "--rounds", "1"),
+    "texture_families": ("side=16", "steps=2", "samples=8", "rounds=3", "data=none", "weights=none"),
     "tiny_vae": ("--crop", "64", "--count", "2", "--rounds", "1"),
     "usefulness": (
         *("--renders", "6", "--held-out", "3", "--side", "96", "--steps", "4"),
@@ -34,7 +36,7 @@ TINY: dict[str, tuple[str, ...]] = {
     ),
 }
 LONG = {"convert", "memory", "png", "render", "augment", "rle", "diffusion", "sequence", "usefulness"}
-LONG |= {"gpu_end_to_end", "gpu_networks"}
+LONG |= {"gpu_end_to_end", "gpu_networks", "retexture", "texture_families"}
 NEEDS_DATA = {"refiner"}
 """Photos and renders that are not in the repository: `tests/metrics` tests its parts."""
 NO_SCRIPT = {
@@ -42,6 +44,7 @@ NO_SCRIPT = {
     "gpu_engine",
     "gpu_loops",
     "gpu_models",
+    "judge",
     "measure",
     "sources",
     "stand_ins",

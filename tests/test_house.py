@@ -41,6 +41,8 @@ HEAVY = {
         "refine/img2img.py",
         "texture/noise_blend.py",
         "texture/quilting.py",
+        "texture/prompted.py",
+        "texture/trained.py",
         "augment/",
         "engine/",
         "items.py",
@@ -77,7 +79,7 @@ LIGHT = ("cv2", "PIL", "omegaconf")
 """Heavy enough to be listed, light enough to be imported at the top of their files."""
 TORCH_AT_TOP = (
     "models/", "items.py", "loader.py", "augment/photometric_torch.py", "train/checkpoint.py", "train/refiner_work.py",
-    "train/fitting.py", "train/machine.py", "train/lora_work.py",
+    "train/fitting.py", "train/works.py", "train/machine.py", "train/lora_work.py", "train/texture_work.py",
     "train/measure.py", "metrics/features.py", "metrics/detector.py", "metrics/downstream.py",
 )  # fmt: skip
 

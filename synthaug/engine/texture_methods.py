@@ -173,7 +173,7 @@ def _by_model(given: Keyed) -> Maker:
 
 
 def _prompts() -> prompted.Prompts:
-    found, _ = read_yaml(find_conf() / "texture" / "prompts.yaml")
+    found, _ = read_yaml(find_conf() / "texture" / "synthesize" / "prompts.yaml")
     return prompted.Prompts(found["template"], found["negative"], found["surfaces"])
 
 

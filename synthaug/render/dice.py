@@ -10,15 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthaug import seeds
-from synthaug.camera import Camera, from_fov, matrix
+from synthaug.camera import from_fov
 from synthaug.labels import Size
 from synthaug.render import floors, palette
-from synthaug.render.environment import HdrFile, Lamp, Room
-from synthaug.render.scene import Body, Float64, Material, Panel, Scene, Sky, View, pose
+from synthaug.render.scene import Body, Float64, Material, Scene, View, pose
+from synthaug.render.setting import ceiling_lamp, look_at, scene_id, sky
 from synthaug.render.shapes import FACES, RoundedBox
 
 FIELD = 0.32
 """Width of the floor in the picture, metres, before jitter: dice of 12 to 16 mm take 4 to 5% of the width."""
+CLASSES = tuple(str(face) for face in range(1, 7))
+"""Faces that can point up, in the order of `FACES`."""
 _SLOT = "render.dice"
 _GAP = 0.0004
 _TRIES = 200
@@ -47,11 +49,6 @@ class Options:
     environment: str
 
 
-def scene_id(index: int) -> str:
-    """Id of the scene with this number; also the group of its samples."""
-    return f"scene-{index:06d}"
-
-
 def scene(seed: int, index: int, options: Options) -> Scene:
     """The scene with this number. Costs a millisecond or two: recipes only, nothing is painted."""
     name = scene_id(index)
@@ -63,7 +60,7 @@ def scene(seed: int, index: int, options: Options) -> Scene:
     else:
         stage = (floors.tray if kind == "tray" else floors.mat)(visible, 1 / options.zoom, rng)
     bodies = (*_throw(stage, options, rng), *stage.bodies)
-    return Scene(name, bodies, _sky(options.environment, rng), (_ceiling_lamp(rng),))
+    return Scene(name, bodies, sky(options.environment, rng), (ceiling_lamp(rng),), CLASSES)
 
 
 def view(seed: int, index: int, number: int, options: Options) -> View:
@@ -87,16 +84,6 @@ def view(seed: int, index: int, number: int, options: Options) -> View:
         vignette=float(rng.uniform(0.1, 0.3)),
         noise_seed=seeds.fork(rng),
     )
-
-
-def look_at(camera: Camera, eye: Float64, target: Float64, roll: float) -> Camera:
-    """The same camera with extrinsics: at `eye`, towards `target`, world +y up in the picture turned by `roll`."""
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    up = np.array([-np.sin(roll), np.cos(roll), 0.0])
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
-    return Camera(camera.intrinsics, matrix(pose(rotation, -rotation @ eye), 4, 4))
 
 
 def turned(face: int, yaw: float) -> Float64:
@@ -168,29 +155,3 @@ def _throw(stage: floors.Stage, options: Options, rng: np.random.Generator) -> t
                 bodies.append(die(f"die-{number}", look, material, face, place))
                 break
     return tuple(bodies)
-
-
-def _sky(environment: str, rng: np.random.Generator) -> Sky:
-    if environment:
-        return HdrFile(environment, float(rng.uniform(0, 360)))
-    warm = float(rng.normal(0, 0.01))
-    ceiling, wall = (1.0 + warm, 1.0, 1.0 - warm), (0.55 + warm, 0.55, 0.55 - warm)
-    lamps: list[Lamp] = []
-    for _ in range(int(rng.integers(1, 4))):
-        power, day = float(rng.uniform(2, 9)), float(rng.normal(0, 0.03))
-        size = rng.uniform(18, 45, 2)
-        place = (float(rng.uniform(-180, 180)), float(rng.uniform(25, 60)))
-        colour = (power * (1 + day), power, power * (1 - day))
-        lamps.append(Lamp(*place, float(size[0]), float(size[1]), colour, float(rng.uniform(2, 8))))
-    return Room(ceiling, wall, tuple(lamps), float(rng.uniform(0.6, 0.95)))
-
-
-def _ceiling_lamp(rng: np.random.Generator) -> Panel:
-    """A panel within reach, which lights one side of the floor more than the other."""
-    x, y = rng.uniform(-0.5, 0.5, 2)
-    z, side = float(rng.uniform(0.7, 1.4)), float(rng.uniform(0.2, 0.5))
-    down = np.array([-x, -y, -z]) / np.linalg.norm([x, y, z])
-    across = np.cross([0.0, 1.0, 0.0], down)
-    across /= np.linalg.norm(across)
-    power = float(rng.uniform(0.2, 0.7)) * (x * x + y * y + z * z) / (side * side)
-    return Panel(pose(np.column_stack([across, np.cross(down, across), down]), (x, y, z)), side, (power, power, power))

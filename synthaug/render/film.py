@@ -17,20 +17,27 @@ TRUST = 0.45
 """Share of a change of the mean that the meter makes up for: a dark floor stays darker than a pale one."""
 
 
-def expose(radiance: Float32, view: View) -> Float32:
+def meter(radiance: Float32) -> float:
+    """What the light meter multiplies a picture by, [H, W, 3] linear, >= 0."""
+    mean = max(float(radiance.mean(dtype=np.float64)), 1e-6)
+    return MIDDLE / WHITE_FLOOR * (WHITE_FLOOR / mean) ** TRUST
+
+
+def expose(radiance: Float32, view: View, metered: float | None = None) -> Float32:
     """Scene-linear picture, scaled by the meter, the view's exposure and its colour cast.
 
     Args:
         radiance: [H, W, 3] linear, >= 0.
+        view: With exposure and cast.
+        metered: What `meter` gave for another picture, to expose this one alike; None to meter this one.
     """
-    mean = max(float(radiance.mean(dtype=np.float64)), 1e-6)
-    gain = MIDDLE / WHITE_FLOOR * (WHITE_FLOOR / mean) ** TRUST * 2.0**view.exposure
+    gain = (meter(radiance) if metered is None else metered) * 2.0**view.exposure
     return (radiance * (gain * np.asarray(view.cast))).astype(np.float32)
 
 
-def develop(radiance: Float32, view: View) -> NDArray[np.uint8]:
+def develop(radiance: Float32, view: View, metered: float | None = None) -> NDArray[np.uint8]:
     """[H, W, 3] sRGB as a phone would show it: exposed, vignetted, highlights rolled off above 0.8."""
-    exposed = expose(radiance, view).astype(np.float64) * _falloff(view)[..., None]
+    exposed = expose(radiance, view, metered).astype(np.float64) * _falloff(view)[..., None]
     knee = 0.8
     over = np.maximum(exposed - knee, 0)
     rolled = np.where(exposed > knee, knee + (1 - knee) * (1 - np.exp(-over / (1 - knee))), exposed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from synthaug import seeds
-from synthaug.render.scene import Material, Texture, linear
+from synthaug.render.scene import Material, Texture, linear, repeated
 from synthaug.render.textures import Fibre, Pips, Sheet, Weave, Wood
 
 
@@ -67,9 +67,8 @@ def die_material(look: Look, rng: np.random.Generator) -> Material:
 
 def mat(rng: np.random.Generator) -> Material:
     """The pale plastic sheet of the photographs."""
-    return Material(
-        Sheet(_pale(rng, 0.85), seeds.fork(rng), stain=0.01, grain=0.004, specks=6, folds=0.015), 0.35, (4.0, 4.0)
-    )
+    texture = Sheet(_pale(rng, 0.85), seeds.fork(rng), stain=0.01, grain=0.004, specks=6, folds=0.015)
+    return Material(texture, 0.35, repeated(4.0, 4.0))
 
 
 def card(rng: np.random.Generator, level: float) -> Material:
@@ -93,19 +92,19 @@ def table(rng: np.random.Generator) -> tuple[str, Material]:
     kind = ("paper", "felt", "cloth", "wood", "plastic")[int(rng.integers(5))]
     texture: Texture
     if kind == "paper":
-        return kind, Material(Sheet(_pale(rng, 0.78), seed, stain=0.006, grain=0.02), None, (4.0, 4.0))
+        return kind, Material(Sheet(_pale(rng, 0.78), seed, stain=0.006, grain=0.02), None, repeated(4.0, 4.0))
     if kind == "felt":
         texture = Fibre(linear(felts[int(rng.integers(len(felts)))]), seed)
-        return kind, Material(texture, None, (5.0, 5.0))
+        return kind, Material(texture, None, repeated(5.0, 5.0))
     if kind == "cloth":
         texture = Weave(linear(cloths[int(rng.integers(len(cloths)))]), seed)
-        return kind, Material(texture, None, (8.0, 8.0))
+        return kind, Material(texture, None, repeated(8.0, 8.0))
     if kind == "wood":
         light, dark = woods[int(rng.integers(len(woods)))]
         texture = Wood(linear(light), linear(dark), seed)
-        return kind, Material(texture, float(rng.uniform(0.25, 0.45)), (4.0, 4.0))
+        return kind, Material(texture, float(rng.uniform(0.25, 0.45)), repeated(4.0, 4.0))
     texture = Sheet(linear(plastics[int(rng.integers(len(plastics)))]), seed, stain=0.01, grain=0.01, specks=4)
-    return kind, Material(texture, float(rng.uniform(0.15, 0.4)), (4.0, 4.0))
+    return kind, Material(texture, float(rng.uniform(0.15, 0.4)), repeated(4.0, 4.0))
 
 
 def _pale(rng: np.random.Generator, level: float) -> tuple[float, float, float]:

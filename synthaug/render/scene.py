@@ -21,6 +21,14 @@ from synthaug.transfer import linear_from_srgb
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Rgb = tuple[float, float, float]
+Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""2x3: a place (s, t) in a texture, in repeats of it, is the matrix times (u, v, 1)."""
+ONCE: Affine = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+
+
+def repeated(along_u: float, along_v: float) -> Affine:
+    """A texture that repeats this often while u and v go from 0 to 1."""
+    return ((along_u, 0.0, 0.0), (0.0, along_v, 0.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +63,16 @@ class Texture(ABC):
     def paint(self) -> Float32:
         """[H, W, 3] linear reflectance in [0, 1], row 0 at v = 0; the same on every call."""
 
+    def covered(self, ground: Texture, tiling: Affine, ink: Rgb | None = None) -> tuple[Texture, Affine]:
+        """What is seen, and where, of a surface with this texture once another one lies on it.
+
+        Args:
+            ground: The other one; what is printed on the surface stays above it.
+            tiling: Where it lies.
+            ink: Colour of what is printed; None for the one it has.
+        """
+        return ground, tiling
+
 
 class Sky(ABC):
     """Light from infinitely far away."""
@@ -71,12 +89,12 @@ class Material:
     Attributes:
         texture: Colour of the base.
         roughness: GGX alpha of a coat of index 1.5, about 0.03 (glossy) to 0.5 (matt); None for no coat.
-        repeat: How often the texture repeats along u and v.
+        tiling: Where the body's u and v lie in the texture, which repeats without end; bilinear between texels.
     """
 
     texture: Texture
     roughness: float | None = None
-    repeat: tuple[float, float] = (1.0, 1.0)
+    tiling: Affine = ONCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +106,7 @@ class Body:
         pose: 4x4, body axes to world, metres.
         class_id: From 1; 0 for what is background to the labels.
         extent: Width, height and depth along the body's axes, metres, centred on the pose.
-        attributes: JSON facts, as pairs.
+        attributes: JSON facts, as pairs; a tuple is a list to the labels.
     """
 
     name: str
@@ -97,7 +115,7 @@ class Body:
     pose: Matrix
     class_id: int = 0
     extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    attributes: tuple[tuple[str, str | int | float], ...] = ()
+    attributes: tuple[tuple[str, str | int | float | tuple[float, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +140,14 @@ class Scene:
     Attributes:
         id: Such as `scene-000012`; also the group of its samples.
         bodies: Names are unique; the instance id of a body is its place, counted from 1.
+        classes: Names of the classes; the class id of a body is the place of its name, counted from 1.
     """
 
     id: str
     bodies: tuple[Body, ...]
     sky: Sky
     panels: tuple[Panel, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

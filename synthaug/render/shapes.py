@@ -28,22 +28,25 @@ ATLAS = (2, 3)
 
 @dataclass(frozen=True, slots=True)
 class RoundedBox(Shape):
-    """A box with rounded edges; each side has a cell of its own in the texture (`ATLAS`).
+    """A box with rounded edges; each side has a place of its own in the texture.
 
     Attributes:
         size: Width, depth, height in metres.
         radius: Of the edges, metres; more than 0 and less than half of the smallest size.
         steps: Segments in half a rounded edge.
+        net: False: sides fill the cells of `ATLAS`, whatever their shape. True: they lie as in the net of a
+            cardboard box, to scale, u once around the upright sides and v down.
     """
 
     size: tuple[float, float, float]
     radius: float
     steps: int = 5
+    net: bool = False
 
     def build(self) -> Mesh:
         half = np.asarray(self.size) / 2
         parts = [self._side(index, half) for index in range(6)]
-        return _join(parts)
+        return join(parts)
 
     def _side(self, index: int, half: Float64) -> Mesh:
         normal, along_u, along_v = np.asarray(FACES[index], dtype=np.float64)
@@ -53,10 +56,27 @@ class RoundedBox(Shape):
         flat = normal * float(half @ np.abs(normal)) + grid_u.reshape(-1, 1) * along_u + grid_v.reshape(-1, 1) * along_v
         core = np.clip(flat, self.radius - half, half - self.radius)
         directions = (flat - core) / np.linalg.norm(flat - core, axis=1, keepdims=True)
-        cell = np.column_stack([(grid_u.ravel() / half_u + 1) / 2, (grid_v.ravel() / half_v + 1) / 2])
-        rows, columns = ATLAS
-        uv = (cell + np.array([index % columns, index // columns])) / [columns, rows]
-        return Mesh(core + self.radius * directions, directions, uv, _grid(len(v), len(u)))
+        if self.net:
+            uv = self._unfolded(index, flat)
+        else:
+            cell = np.column_stack([(grid_u.ravel() / half_u + 1) / 2, (grid_v.ravel() / half_v + 1) / 2])
+            rows, columns = ATLAS
+            uv = (cell + np.array([index % columns, index // columns])) / [columns, rows]
+        return Mesh(core + self.radius * directions, directions, uv, grid(len(v), len(u)))
+
+    def _unfolded(self, index: int, flat: Float64) -> Float64:
+        """Places in the net of points on a side: front, right, back and left in a row, lids above and below."""
+        width, depth, height = self.size
+        x, y, z = (flat + np.asarray(self.size) / 2).T
+        across, down = {
+            4: (x, depth + height - z),
+            0: (width + y, depth + height - z),
+            1: (2 * width + depth - x, depth + height - z),
+            5: (2 * width + 2 * depth - y, depth + height - z),
+            2: (x, depth - y),
+            3: (x, depth + height + y),
+        }[index]
+        return np.column_stack([across, down]) / (2 * (width + depth))
 
     def _lines(self, half: float) -> Float64:
         """Coordinates along a side: equal angles in the rounded ends, nothing in the flat middle."""
@@ -106,7 +126,7 @@ class Plate(Shape):
         fan = np.column_stack([0 * index, 1 + index, 1 + (index + 1) % len(top)]).astype(np.uint32)
         up = np.tile([0.0, 0.0, 1.0], (len(cap), 1))
         parts = [self._band(low, middle, 0.0), self._band(middle, top, 1.0), Mesh(cap, up, self._uv(cap), fan)]
-        return _join(parts)
+        return join(parts)
 
     def _outline(self, inset: float) -> Float64:
         """[N, 2] points, counter-clockwise."""
@@ -139,7 +159,7 @@ class Plate(Shape):
         return vertices[:, :2] / [self.width, self.depth] + 0.5
 
 
-def _grid(rows: int, columns: int) -> NDArray[np.uint32]:
+def grid(rows: int, columns: int) -> NDArray[np.uint32]:
     """Two triangles per cell of a row-major grid, counter-clockwise where column x row points outwards."""
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     lower = np.column_stack([corner, corner + 1, corner + columns + 1])
@@ -147,7 +167,8 @@ def _grid(rows: int, columns: int) -> NDArray[np.uint32]:
     return np.vstack([lower, upper]).astype(np.uint32)
 
 
-def _join(parts: list[Mesh]) -> Mesh:
+def join(parts: list[Mesh]) -> Mesh:
+    """One mesh of several; vertices are not merged, so creases and places in the texture stay."""
     offsets = np.cumsum([0, *(len(part.vertices) for part in parts[:-1])])
     faces = np.vstack([part.faces + np.uint32(offset) for part, offset in zip(parts, offsets, strict=True)])
     stacked = (np.vstack([getattr(part, name) for part in parts]) for name in ("vertices", "normals", "uv"))

@@ -6,12 +6,12 @@ All floors tile. Noise is made by shaping white noise in the frequency domain (s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from synthaug import seeds
-from synthaug.render.scene import Float32, Float64, Rgb, Texture
+from synthaug.render.scene import ONCE, Affine, Float32, Float64, Rgb, Texture
 from synthaug.render.shapes import ATLAS, FACES
 
 PIPS: tuple[tuple[tuple[float, float], ...], ...] = (
@@ -23,6 +23,8 @@ PIPS: tuple[tuple[tuple[float, float], ...], ...] = (
     ((-1, -1), (-1, 0), (-1, 1), (1, -1), (1, 0), (1, 1)),
 )
 """Places of the pips on faces 1 to 6, in units of their distance from the centre."""
+_FINE = 320
+"""Texels along a face that carries the detail of another texture."""
 
 
 def noise(seed: int, size: int, falloff: float, stretch: tuple[float, float] = (1.0, 1.0)) -> Float64:
@@ -163,6 +165,54 @@ class Wood(Texture):
 
 
 @dataclass(frozen=True, slots=True)
+class Marble(Texture):
+    """Stone with veins: where slow noise, bent by more noise, crosses zero.
+
+    Attributes:
+        stone, vein: Their colours.
+        seed: Of the noise.
+        width: Of the veins, in deviations of the noise.
+    """
+
+    stone: Rgb
+    vein: Rgb
+    seed: int
+    width: float = 0.08
+
+    def paint(self) -> Float32:
+        size = 512
+        slow, cloud = noise(self.seed, size, 2.0), noise(self.seed + 1, size, 1.6)
+        vein = np.exp(-np.abs(slow + 0.25 * cloud) / self.width) * np.clip(0.6 + 0.4 * cloud, 0, 1)
+        tone = 1 + 0.05 * noise(self.seed + 2, size, 1.4)
+        colour = np.asarray(self.stone) * (1 - vein[..., None]) + np.asarray(self.vein) * vein[..., None]
+        return np.clip(colour * tone[..., None], 0.005, 0.95).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Checks(Texture):
+    """A pattern of squares or stripes in two colours, with a little grain.
+
+    Attributes:
+        one, other: Their colours.
+        seed: Of the grain.
+        cells: Along u and v of one texture, even; 1 along v for stripes.
+    """
+
+    one: Rgb
+    other: Rgb
+    seed: int
+    cells: tuple[int, int] = (8, 8)
+
+    def paint(self) -> Float32:
+        size = 512
+        along_u, along_v = (np.arange(size) * cells // size for cells in self.cells)
+        mix = ((along_u[None, :] + along_v[:, None]) % 2)[..., None]
+        colour = np.asarray(self.one) * (1 - mix) + np.asarray(self.other) * mix
+        grain = 1 + 0.02 * noise(self.seed, size, 1.0)[..., None]
+        return np.clip(colour * grain, 0.005, 0.95).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
 class Pips(Texture):
     """The six faces of a die, in the cells of `ATLAS`.
 
@@ -173,6 +223,8 @@ class Pips(Texture):
         seed: Of the marbling.
         radius: Of a pip, as a share of the edge.
         cell: Texels along a face.
+        ground: What the body is covered with instead of `body` and `swirl`; the pips stay.
+        tiling: Where the texture coordinates of the atlas lie in `ground`.
     """
 
     body: Rgb
@@ -181,20 +233,30 @@ class Pips(Texture):
     seed: int = 0
     radius: float = 0.1
     cell: int = 96
+    ground: Texture | None = None
+    tiling: Affine = ONCE
 
     def paint(self) -> Float32:
         rows, columns = ATLAS
         atlas = np.empty((rows * self.cell, columns * self.cell, 3), dtype=np.float32)
+        ground = None if self.ground is None else self.ground.paint()
         for index in range(6):
             y, x = (index // columns) * self.cell, (index % columns) * self.cell
-            atlas[y : y + self.cell, x : x + self.cell] = self._face(index)
+            atlas[y : y + self.cell, x : x + self.cell] = self._face(index, ground)
         return atlas
 
-    def _face(self, index: int) -> Float32:
+    def covered(self, ground: Texture, tiling: Affine, ink: Rgb | None = None) -> tuple[Texture, Affine]:
+        return replace(self, ground=ground, tiling=tiling, pip=ink or self.pip, cell=max(self.cell, _FINE)), ONCE
+
+    def _face(self, index: int, ground: Float32 | None) -> Float32:
         axis = (np.arange(self.cell) + 0.5) / self.cell - 0.5
         x, y = np.meshgrid(axis, axis)
-        mix = self._marble(index, x, y)[..., None]
-        colour = np.asarray(self.body) * (1 - mix) + np.asarray(self.swirl) * mix
+        if ground is None:
+            mix = self._marble(index, x, y)[..., None]
+            colour = np.asarray(self.body) * (1 - mix) + np.asarray(self.swirl) * mix
+        else:
+            u, v = (x + 0.5 + index % ATLAS[1]) / ATLAS[1], (y + 0.5 + index // ATLAS[1]) / ATLAS[0]
+            colour = _looked_up(ground, np.stack([u, v], axis=-1), self.tiling)
         away = np.min([np.hypot(x - 0.26 * px, y - 0.26 * py) for px, py in PIPS[index]], axis=0)
         cover = np.clip((self.radius - away) * self.cell + 0.5, 0, 1)[..., None]
         return (colour * (1 - cover) + np.asarray(self.pip) * cover).astype(np.float32)
@@ -212,3 +274,17 @@ class Pips(Texture):
             wave = points @ (direction / np.linalg.norm(direction)) * frequency + rng.uniform(0, 2 * np.pi)
             bend += np.sin(wave + bend) * 6 / frequency
         return np.asarray(0.5 + 0.5 * np.sin(2.2 * bend)) ** 1.5
+
+
+def _looked_up(pixels: Float32, uv: Float64, tiling: Affine) -> Float32:
+    """[..., 3] of a texture that repeats, bilinear between texel centres, at coordinates [..., 2]."""
+    matrix = np.asarray(tiling)
+    height, width = pixels.shape[:2]
+    place = (uv @ matrix[:, :2].T + matrix[:, 2]) * [width, height] - 0.5
+    low = np.floor(place).astype(np.int64)
+    x, y = np.moveaxis(place - low, -1, 0)[..., None].astype(np.float32)
+    left, top = low[..., 0] % width, low[..., 1] % height
+    right, below = (left + 1) % width, (top + 1) % height
+    upper = pixels[top, left] * (1 - x) + pixels[top, right] * x
+    lower = pixels[below, left] * (1 - x) + pixels[below, right] * x
+    return upper * (1 - y) + lower * y

@@ -20,7 +20,9 @@ import synthaug
 from synthaug import testing
 from synthaug.contracts import Appearance, Gate, Geometry, Pointwise, Stage
 from synthaug.engine.build import build
+from synthaug.engine.shelf import Shelf
 from synthaug.engine.targets import find_conf
+from tests.texture.pictures import texture
 
 ROOMS = ("texture", "refine", "effects", "augment", "gate")
 CONTRACTS = (Stage, Appearance, Geometry, Gate, Pointwise)
@@ -68,12 +70,15 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         build_tiny_sd(model)
         return str(model)
 
+    textures = tmp_path_factory.mktemp("textures") / "lib"
+    Shelf(textures).add([texture(0), texture(1)])
     canvas = {"height": 48, "width": 64}
     return {
         "augment/crop": canvas,
         "augment/letterbox": canvas,
         "augment/random_resized_crop": canvas,
         "augment/resize": canvas,
+        "texture/retexture": {"library": str(textures)},
         "refine/look": {"photos": str(photos)},
         "refine/img2img": {"model": tiny},
         "augment/albumentations_appearance": {"transform": "RandomGamma", "params": {"p": 1.0}},

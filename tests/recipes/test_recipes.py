@@ -14,24 +14,19 @@ from PIL import Image
 from synthaug import testing
 from synthaug.engine import local, verify
 from synthaug.engine.configure import compose
+from synthaug.engine.shelf import Shelf
 from synthaug.engine.targets import find_conf
 from tests.engine import runs
+from tests.texture.pictures import texture
 
 RECIPES = sorted(path.stem for path in find_conf("pipelines").glob("*.yaml"))
-TINY_SCENE = (
-    "read.scenes=2",
-    "read.views=2",
-    "read.width=64",
-    "read.height=64",
-    "read.samples_per_pixel=4",
-    "read.dice=[2,4]",
-)
+TINY_SCENE = ("read.scenes=2", "read.views=2", "read.width=64", "read.height=64", "read.samples_per_pixel=4")
 
 
 def rendered(folder: Path) -> tuple[str, ...]:
     if importlib.util.find_spec("mitsuba") is None:
         pytest.skip("mitsuba is not installed (extra 'render')")
-    return TINY_SCENE
+    return (*TINY_SCENE, "read.dice=[2,4]")
 
 
 def folder_of_samples(folder: Path) -> tuple[str, ...]:
@@ -74,12 +69,29 @@ def drone(folder: Path) -> tuple[str, ...]:
     return (f"read.root={folder / 'in'}",)
 
 
+def textured_dice(folder: Path) -> tuple[str, ...]:
+    return (*rendered(folder), library(folder))
+
+
+def textured_table(folder: Path) -> tuple[str, ...]:
+    rendered(folder)
+    return (*TINY_SCENE, "read.objects=[2,3]", library(folder))
+
+
+def library(folder: Path) -> str:
+    tiles = [texture(number, "wood") for number in range(3)]
+    Shelf(folder / "textures").add(tiles)
+    return f"retexture.library={folder / 'textures'}"
+
+
 INPUTS: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "convert": folder_of_samples,
     "demo": rendered,
     "dice": rendered,
+    "dice_textures": textured_dice,
     "driving": street,
     "follow_me": drone,
+    "textures": textured_table,
 }
 
 

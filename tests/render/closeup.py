@@ -6,7 +6,7 @@ import numpy as np
 
 from synthaug import seeds
 from synthaug.camera import from_fov
-from synthaug.render import dice, palette
+from synthaug.render import dice, palette, setting
 from synthaug.render.environment import Room
 from synthaug.render.scene import Body, Material, Scene, Sky, View, pose
 from synthaug.render.shapes import Plane
@@ -32,5 +32,5 @@ def floor() -> Body:
 def overhead(size: tuple[int, int] = (64, 80), height: float = 0.05, tilt: float = 0.0) -> View:
     """A camera above the origin, leaning by `tilt` radians."""
     eye = height * np.array([np.sin(tilt) * 0.6, np.sin(tilt) * 0.8, np.cos(tilt)])
-    camera = dice.look_at(from_fov(size[1], size[0], 50.0), eye, np.zeros(3), 0.2)
+    camera = setting.look_at(from_fov(size[1], size[0], 50.0), eye, np.zeros(3), 0.2)
     return View("view-0", size, camera, noise_seed=seeds.fork(seeds.from_seed(1)))

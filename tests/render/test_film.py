@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from synthaug.camera import from_fov
-from synthaug.render.film import MIDDLE, WHITE_FLOOR, develop, expose
+from synthaug.render.film import MIDDLE, WHITE_FLOOR, develop, expose, meter
 from synthaug.render.scene import View
 from synthaug.transfer import srgb_from_linear
 
@@ -27,6 +27,14 @@ def test_a_pale_floor_lands_on_the_target() -> None:
 def test_a_dark_floor_is_lifted_and_stays_darker() -> None:
     dark = expose(flat(WHITE_FLOOR / 10), view()).mean()
     assert MIDDLE / 10 < dark < MIDDLE
+
+
+def test_one_picture_can_be_exposed_like_another() -> None:
+    bright, dark = flat(0.8), flat(0.1)
+    alike = expose(dark, view(), meter(bright))
+    assert alike.mean() / expose(bright, view()).mean() == pytest.approx(1 / 8)
+    assert np.array_equal(expose(dark, view(), meter(dark)), expose(dark, view()))
+    assert np.array_equal(develop(dark, view(), meter(dark)), develop(dark, view()))
 
 
 def test_cast_is_a_gain_per_channel() -> None:

@@ -11,9 +11,10 @@ import pytest
 from synthaug.render import mitsuba_backend, variants
 from synthaug.render.environment import Lamp, Room
 from synthaug.render.mitsuba_backend import Rendered
-from synthaug.render.scene import Scene, View
-from synthaug.render.shapes import ATLAS
-from tests.render.closeup import ROOM, one_die, overhead
+from synthaug.render.scene import Body, Material, Scene, View, pose, repeated
+from synthaug.render.shapes import ATLAS, Plane
+from synthaug.render.textures import Checks, Marble, Solid
+from tests.render.closeup import ROOM, WHITE, floor, one_die, overhead
 
 pytest.importorskip("mitsuba", reason="Mitsuba 3 is not installed (pip install 'synthaug[render]')")
 
@@ -110,6 +111,69 @@ def test_albedo_is_the_texture_and_not_the_light(tilted: tuple[Scene, View, Rend
     assert rendered.radiance[rendered.bodies == 2].std() > 0.01
 
 
+def sampled(pixels: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """A repeating texture at (s, t) in repeats of it: bilinear between texel centres, written out texel by texel."""
+    height, width = pixels.shape[:2]
+    x, y = place[..., 0] * width - 0.5, place[..., 1] * height - 0.5
+    found = np.zeros((*place.shape[:-1], 3))
+    for row in (0, 1):
+        for column in (0, 1):
+            i, j = np.floor(y).astype(int) + row, np.floor(x).astype(int) + column
+            found += (1 - np.abs(y - i))[..., None] * (1 - np.abs(x - j))[..., None] * pixels[i % height, j % width]
+    return found
+
+
+def test_albedo_is_the_texture_where_the_tiling_puts_it() -> None:
+    tiling = ((5.0, -3.0, 0.3), (2.0, 7.0, -0.6))
+    texture = Marble((0.7, 0.5, 0.3), (0.1, 0.2, 0.3), 3)
+    scene = one_die(2)
+    ground = replace(scene.bodies[1], material=Material(texture, None, tiling))
+    rendered = shoot(replace(scene, bodies=(scene.bodies[0], ground)), overhead(tilt=0.4, height=0.2))
+    uv = rendered.uv.astype(np.float64)
+    matrix = np.array(tiling)
+    expected = sampled(texture.paint(), uv @ matrix[:, :2].T + matrix[:, 2])
+    seen = rendered.bodies == 2
+    assert np.ptp(expected[seen], axis=0).max() > 0.3
+    assert np.abs(rendered.albedo - expected)[seen].max() < 1e-3
+
+
+def test_coverage_is_the_share_of_a_straight_edge() -> None:
+    """A plate with one edge across the picture: closed form from where the edge crosses each pixel."""
+    plate = Body("plate", Plane(0.1, 0.1), Material(Solid(WHITE)), pose(np.eye(3), (-0.05, 0, 0.001)), class_id=1)
+    below = floor()
+    view = overhead((48, 64), 0.05)
+    scene = Scene("scene-000000", (plate, below), ROOM)
+    settings = {"samples": 1, "denoise": False, "variant": "scalar_rgb"}
+    plain, fine = (mitsuba_backend.render(scene, view, **settings, coverage=k) for k in (0, 8))
+    assert plain.coverage is None
+    assert fine.coverage is not None
+    for name in ("radiance", "bodies", "position", "normals", "uv"):
+        assert getattr(plain, name).tobytes() == getattr(fine, name).tobytes(), name
+    y, x = np.mgrid[: 48 * 20, : 64 * 20] / 20 + 0.025
+    rays = view.camera.rays(np.stack([x, y], axis=-1).reshape(-1, 2))
+    matrix = np.linalg.inv(np.array(view.camera.extrinsics))
+    way, eye = rays @ matrix[:3, :3].T, matrix[:3, 3]
+    inside = (eye + way * ((0.001 - eye[2]) / way[:, 2:]))[:, 0] < 0
+    share = inside.reshape(48, 20, 64, 20).mean(axis=(1, 3))
+    expected = np.where(plain.bodies == 1, share, 1 - share)
+    mixed = (share > 0) & (share < 1)
+    assert mixed.sum() > 30
+    assert np.abs(fine.coverage - expected).max() < 0.08
+    assert np.abs(fine.coverage - expected)[mixed].mean() < 0.02
+    assert np.abs(fine.albedo - plain.albedo).max() < 1e-5, "the other surface bleeds in"
+
+
+def test_averaged_albedo_does_not_alias() -> None:
+    """A fine pattern, seen from afar, has its mean colour; one ray a pixel has one of its two colours."""
+    fine = Material(Checks((0.8, 0.8, 0.8), (0.0, 0.0, 0.0), 1, (64, 64)), None, repeated(9.0, 9.0))
+    scene = Scene("scene-000000", (replace(floor(), material=fine),), ROOM)
+    settings = {"samples": 1, "denoise": False, "variant": "scalar_rgb"}
+    one, many = (
+        mitsuba_backend.render(scene, overhead((32, 32), 0.4), **settings, coverage=k).albedo.std() for k in (0, 8)
+    )
+    assert many < 0.5 * one
+
+
 def test_nothing_hit_is_nan_and_zero() -> None:
     scene = one_die(3)
     rendered = shoot(replace(scene, bodies=scene.bodies[:1]), overhead())
@@ -149,7 +213,7 @@ def test_bytes_repeat_across_order_and_cache() -> None:
     shoot(one_die(6), view)
     mitsuba_backend._load.cache_clear()
     second = shoot(scene, view, samples=4)
-    for name in Rendered.__slots__:
+    for name in (n for n in Rendered.__slots__ if n != "coverage"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
     assert not np.array_equal(first.radiance, shoot(scene, replace(view, noise_seed=2), samples=4).radiance)
 

@@ -1,4 +1,4 @@
-"""The reader: ids, descriptions, labels of whole scenes, the same bytes wherever it runs."""
+"""The readers: ids, descriptions, labels of whole scenes, the same bytes wherever they run."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from synthaug.errors import ConfigError, InputError, Rejected
-from synthaug.render import variants
-from synthaug.render.reader import PASSES, DiceReader
+from synthaug.render import tabletop, variants
+from synthaug.render.reader import DiceReader, TabletopReader
+from synthaug.render.scene_reader import PASSES, SceneReader
 from synthaug.sample import Sample
 
 SMALL: dict[str, Any] = {"width": 96, "height": 64, "samples_per_pixel": 1, "variant": "scalar_rgb", "denoise": False}
@@ -81,13 +82,28 @@ def test_without_mitsuba_the_plan_hears_of_it(monkeypatch: pytest.MonkeyPatch) -
         DiceReader().ids()
 
 
-def test_configuration_lists_every_field_with_its_default() -> None:
+@pytest.mark.parametrize(
+    "facts", [{"objects": (9, 5)}, {"objects": (0, 3)}, {"objects": (1, 99)}, {"coated": 2.0}, {"coverage": 9}]
+)
+def test_bad_fields_of_the_table_are_named(facts: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(facts))):
+        TabletopReader(**facts)
+
+
+def test_rays_that_do_not_fit_in_memory_are_refused() -> None:
+    TabletopReader(width=2048, coverage=4)
+    with pytest.raises(ConfigError, match=r"coverage=4.*read.coverage=2 or less"):
+        TabletopReader(width=4096, coverage=4)
+
+
+@pytest.mark.parametrize(("name", "reader"), [("dice", DiceReader), ("tabletop", TabletopReader)])
+def test_configuration_lists_every_field_with_its_default(name: str, reader: type[SceneReader]) -> None:
     import inspect
 
-    path = Path(__file__).parents[2] / "conf" / "read" / "dice.yaml"
+    path = Path(__file__).parents[2] / "conf" / "read" / f"{name}.yaml"
     listed = yaml.safe_load(path.read_text())
-    assert listed.pop("_target_") == "synthaug.render.reader.DiceReader"
-    defaults = {k: p.default for k, p in inspect.signature(DiceReader).parameters.items()}
+    assert listed.pop("_target_") == f"synthaug.render.reader.{reader.__name__}"
+    defaults = {k: p.default for k, p in inspect.signature(reader).parameters.items()}
     assert listed.pop("seed") == "${seed}"
     defaults.pop("seed")
     assert {k: tuple(v) if isinstance(v, list) else v for k, v in listed.items()} == defaults
@@ -116,6 +132,35 @@ def test_labels_hold_their_promises(samples: dict[str, Sample]) -> None:
             assert set(np.unique(semantic[ids == instance.id])) == {instance.class_id}
             assert instance.attributes["up_face"] == instance.class_id
         assert (semantic[ids == 0] == 0).all()
+
+
+def test_everything_on_the_table_has_an_instance() -> None:
+    needs_mitsuba()
+    reader = TabletopReader(scenes=1, views=2, seed=5, **SMALL)
+    assert [c.name for c in reader.categories()] == list(tabletop.CLASSES)
+    seen: dict[str, Any] = {}
+    for sample_id in reader.ids():
+        sample = reader.read(sample_id)
+        labels = sample.labels
+        assert set(labels.passes) == set(reader.describe(sample_id).passes) == {*PASSES, "alpha"}
+        labels.check(thorough=True)
+        hit = np.isfinite(labels.passes["depth"])
+        assert hit.mean() > 0.95
+        assert ((labels.passes["instance"] > 0) == hit).all()
+        alpha = labels.passes["alpha"]
+        assert 0 < alpha.min() < 0.7 < np.median(alpha) == alpha.max() == 1
+        for instance in labels.instances:
+            facts = instance.attributes
+            assert len(facts["metres_per_uv"]) == 2
+            assert facts["coat"] in (1.0, 1.5)
+            assert seen.setdefault(instance.object_id, facts) == facts
+            mask = labels.passes["instance"] == instance.id
+            points = labels.passes["position"][mask].astype(np.float64)
+            to_body = np.linalg.inv(np.array(instance.pose))
+            local = np.abs(points @ to_body[:3, :3].T + to_body[:3, 3])
+            assert instance.extent is not None
+            assert (local < np.array(instance.extent) / 2 + 1e-5).all()
+    assert {"table", "wall"} < {name.split("/")[1] for name in seen}
 
 
 def test_depth_is_the_z_of_position(samples: dict[str, Sample]) -> None:

@@ -46,7 +46,7 @@ def test_a_surface_is_drawn_by_the_seed_of_the_tile() -> None:
 
 
 def test_every_material_that_names_suggest_has_words() -> None:
-    found, _ = vet.read_yaml(targets.find_conf() / "texture" / "prompts.yaml")
+    found, _ = vet.read_yaml(targets.find_conf() / "texture" / "synthesize" / "prompts.yaml")
     known = cast("dict[str, str]", materials._HINTS)  # pyright: ignore[reportPrivateUsage]
     assert set(known) == set(found["surfaces"])
     assert all(rows and all(isinstance(row, str) for row in rows) for rows in found["surfaces"].values())
