@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from synthaug.errors import ConfigError
-from synthaug.models.families import AMUSED, KNOBS, LCM, Family
+from synthaug.models.families import AMUSED, KARLO, KNOBS, LCM, Family
 from synthaug.models.table import PIPELINES
 
 _LCM_TIMES = 50
 """Times that a Latent Consistency Model was distilled at; its pipeline takes its steps from the last of them."""
+
+_KARLO_STEPS = 2
+"""Its scheduler divides by one step less."""
 
 
 def families() -> tuple[Family, ...]:
@@ -58,9 +61,12 @@ def check_strength(family: Family, strength: float | None, steps: int) -> None:
         steps: Denoising steps at strength 1.
 
     Raises:
-        ConfigError: None for a family that needs one, a number for one that has none, no step left to run, or a
-            strength at which the family would not look at the picture, or not change it.
+        ConfigError: None for a family that needs one, a number for one that has none, no step left to run, too few
+            steps for the family's scheduler, or a strength at which the family would not look at the picture, or not
+            change it.
     """
+    if family is KARLO and steps < _KARLO_STEPS:
+        raise ConfigError(f"steps={steps}: the scheduler of {family.name} needs {_KARLO_STEPS} or more; 25 are meant")
     if "strength" not in family.knobs:
         if strength is not None:
             refuse(family, ["strength"])

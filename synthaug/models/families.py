@@ -31,6 +31,7 @@ class Runner(Enum):
 
 
 KNOBS = {
+    "prompt": "words",
     "strength": "share of the denoising that is done",
     "guidance": "classifier-free guidance",
     "negative_prompt": "words against",
@@ -48,7 +49,7 @@ KNOBS = {
 }
 """What a user may ask for, in words."""
 
-_ALL = frozenset({"guidance", "steps"})
+_ALL = frozenset({"prompt", "guidance", "steps"})
 _OURS = frozenset({"class_weights", "protect", "tile", "sequence", "image_prompt"})
 
 
@@ -70,6 +71,7 @@ class Family:
         runner: What carries out a batch.
         words: How it takes encoded prompts.
         pictures: Its pipeline takes the input as 8-bit pictures, not as a tensor.
+        fixed: It paints squares of one side, whatever size the input has.
         controlled: Class that runs it with ControlNets, where that is another one than ours.
         control_net: Class of those ControlNets.
         control_nets: Class that joins several of them.
@@ -87,6 +89,7 @@ class Family:
     runner: Runner = Runner.BATCH
     words: Words = Words.PIPELINE
     pictures: bool = False
+    fixed: bool = False
     controlled: str = ""
     control_net: str = ""
     control_nets: str = ""
@@ -172,6 +175,10 @@ UNCLIP = Family(
     "Stable unCLIP", "StableUnCLIPImg2ImgPipeline", _has("negative_prompt", "loras", "embeddings", "scheduler"),
     words=Words.CLIP, pictures=True,
 )  # fmt: skip
+KARLO = Family(
+    "unCLIP (Karlo)", "UnCLIPImageVariationPipeline", _ALL - {"prompt"},
+    guidance="decoder_guidance_scale", pictures=True, fixed=True,
+)  # fmt: skip
 AMUSED = Family("aMUSEd", "AmusedImg2ImgPipeline", _has("strength", "negative_prompt"), text2img="AmusedPipeline")
 PIX2PIX = Family("InstructPix2Pix", "StableDiffusionInstructPix2PixPipeline", _has("negative_prompt", *_ADDED))
 PIX2PIX_XL = Family(
@@ -179,6 +186,9 @@ PIX2PIX_XL = Family(
     words=Words.POOLED,
 )  # fmt: skip
 
+KARLO_WORDS = Family(
+    "unCLIP (Karlo) from words alone, without the network that looks at pictures (its image variations have one)"
+)
 LAYERED = Family("Qwen-Image-Layered, which splits a picture into layers")
 PRIOR = Family(
     "the prior of Kandinsky 2.2, which makes no pictures: give its folder as `base`, and the decoder's as `model`"

@@ -13,21 +13,32 @@ class FiniteWatch:
     """
 
     def __init__(self, processor: Any) -> None:
-        self.alive: list[bool] = []
+        self._count = 0
+        self._seen: list[Any] = []
         self._inner = processor.postprocess
         processor.postprocess = self._watched
 
-    def reset(self, count: int) -> None:
-        """Before each call: every picture is alive until seen otherwise."""
-        self.alive = [True] * count
-
-    def see(self, image: Any) -> None:
-        """Looks at [B, ...] values that were decoded, for pipelines that clip them before they process them."""
+    @property
+    def alive(self) -> list[bool]:
+        """By picture. Waits for the device, once for all that was seen."""
         import torch
 
-        if isinstance(image, torch.Tensor) and len(image) == len(self.alive):
-            finite = torch.isfinite(image).flatten(1).all(1).tolist()
-            self.alive = [a and b for a, b in zip(self.alive, finite, strict=True)]
+        if not self._seen:
+            return [True] * self._count
+        return torch.stack(self._seen).all(0).tolist()
+
+    def reset(self, count: int) -> None:
+        """Before each call: every picture is alive until seen otherwise."""
+        self._count = count
+        self._seen = []
+
+    def see(self, image: Any) -> None:
+        """Looks at [B, ...] values, for pipelines that clip before they process; [2 B, ...] where guidance runs both
+        halves at once."""
+        import torch
+
+        if isinstance(image, torch.Tensor) and self._count and len(image) % self._count == 0:
+            self._seen.append(torch.isfinite(image).flatten(1).all(1).view(-1, self._count).all(0))
 
     def _watched(self, image: Any, *args: Any, **kwargs: Any) -> Any:
         self.see(image)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from synthaug.errors import ConfigError, SynthaugError
-from synthaug.models import capabilities
+from synthaug.models import capabilities, squares
 from synthaug.models.families import AMUSED, Family, Runner
 from synthaug.models.finite import FiniteWatch
 from synthaug.models.hints import Hint
@@ -91,13 +91,15 @@ class NativeRun:
         self._controlled: tuple[Any, FiniteWatch] | None = None
         self.words = Wording(pipe, family.words)
         self.token: int | None = None
-        if hasattr(pipe, "vqvae"):  # its pipeline clips what was decoded before anyone can look
-            pipe.vqvae.decoder.register_forward_hook(lambda _module, _inputs, output: self._watch.see(output))
+        for part in _clipped(pipe):
+            part.register_forward_hook(lambda _net, _told, out: self._watch.see(getattr(out, "sample", out)))
 
     def __call__(self, task: Task) -> Made:
-        """Runs all pictures. Raises `ConfigError` for settings that the pipeline itself refuses."""
+        """Runs all pictures. Raises `ConfigError` for settings that the pipeline itself refuses, and for words where
+        it hears none."""
         import torch
 
+        capabilities.refuse(self._family, ["prompt"] if any(task.prompts) else [])
         if self._family.runner is Runner.SINGLE:
             parts = [self.once(task.pick([i])) for i in range(len(task.prompts))]
             return Made(
@@ -146,10 +148,19 @@ class NativeRun:
                 output = pipe(**told)
             except ValueError as error:
                 raise ConfigError(f"{type(pipe).__name__} refuses these settings: {error}") from error
-        pixels = output.images.to(torch.float32)
+        pixels = self._canvas(output.images, task.images)
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(task.prompts)
         alive = torch.isfinite(pixels).flatten(1).all(1).tolist()
         return Made(pixels, [bool(flag) for flag in flags], [a and b for a, b in zip(alive, watch.alive, strict=True)])
+
+    def _canvas(self, made: Any, like: Tensor) -> Tensor:
+        """What came out, float32, on the canvas that was asked for."""
+        import torch
+
+        if not self._family.fixed:
+            return made.to(torch.float32)
+        pixels = torch.from_numpy(made).permute(0, 3, 1, 2).to(like.device, torch.float32)
+        return squares.resized(pixels, *like.shape[-2:])
 
     def _rolled(self, pipe: Any, task: Task) -> AbstractContextManager[None]:
         from synthaug.models.tiling import rolled
@@ -167,6 +178,7 @@ class NativeRun:
             "image": self._shown(pipe, task.images),
             "strength": task.strength,
             "num_inference_steps": task.steps,
+            "decoder_num_inference_steps": task.steps,
             "height": height,
             "width": width,
             "max_area": height * width,
@@ -185,6 +197,8 @@ class NativeRun:
             return None
         if not self._family.pictures:
             return images.to(pipe.dtype)
+        if self._family.fixed:
+            images = squares.squeezed(images, pipe.feature_extractor)
         arrays = pipe.image_processor.pt_to_numpy(images.to(device="cpu").clamp(0, 1))
         return pipe.image_processor.numpy_to_pil(arrays)
 
@@ -227,6 +241,13 @@ class NativeRun:
             pipe = _controlled(self._plain, self._family, nets)
             self._nets, self._controlled = nets, (pipe, FiniteWatch(pipe.image_processor))
         return self._controlled
+
+
+def _clipped(pipe: Any) -> list[Any]:
+    """Networks whose output the pipeline clips before anyone can look."""
+    if hasattr(pipe, "vqvae"):
+        return [pipe.vqvae.decoder]
+    return [getattr(pipe, name) for name in ("decoder", "super_res_first", "super_res_last") if hasattr(pipe, name)]
 
 
 def _controlled(plain: Any, family: Family, nets: Sequence[Any]) -> Any:

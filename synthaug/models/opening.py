@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from synthaug.errors import ConfigError, printable
 from synthaug.models import single_file
 from synthaug.models.families import Runner
 from synthaug.models.snapshot import Snapshot, inspect_part
+from synthaug.models.table import COMPONENTS, MOVED
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,8 @@ _OFFLINE = {
 
 
 _NEED_TORCHVISION = frozenset({"PixtralProcessor", "Qwen2VLProcessor"})
+_SUCCESSORS = {"CLIPFeatureExtractor": "CLIPImageProcessor"}
+"""Of classes that folders of old name and transformers has no more."""
 _LONGEST = 500
 """Characters of a loader's error that are shown."""
 
@@ -47,8 +50,14 @@ def open_pipe(snapshot: Snapshot, *, device: str, dtype: str) -> Opened:
         dtype: `float32`, `bfloat16` or `float16`.
 
     Raises:
-        ConfigError: It does not load: incomplete, of another layout, or a library that it needs is not installed.
+        ConfigError: It does not load: incomplete, of another layout, or a library that it needs is not installed; or
+            a precision that this device lacks for it.
     """
+    if snapshot.family.fixed and device == "cpu" and dtype != "float32":
+        raise ConfigError(
+            f"dtype={dtype}: between its networks {snapshot.family.name} enlarges pictures in a way that torch has in"
+            " float32 alone on a CPU; set dtype=float32, or a GPU as device"
+        )
     for name, value in _OFFLINE.items():
         os.environ[name] = value
     import torch
@@ -142,6 +151,9 @@ def _class(name: str) -> Any:
 
 
 def _folder(snapshot: Snapshot, dtype: torch.dtype) -> Any:
+    if not MOVED.keys().isdisjoint(snapshot.components.values()):
+        parts = {name: (COMPONENTS[kind], kind) for name, kind in snapshot.components.items()}
+        return _class(snapshot.family.img2img)(**_parts(parts, snapshot.path, dtype))
     return _class(snapshot.family.img2img).from_pretrained(
         str(snapshot.path), dtype=dtype, use_safetensors=True, local_files_only=True, variant=variant(snapshot.path)
     )
@@ -149,18 +161,25 @@ def _folder(snapshot: Snapshot, dtype: torch.dtype) -> Any:
 
 def _prior(snapshot: Snapshot, dtype: torch.dtype) -> Any:
     """Component by component: the combined pipelines of diffusers look for their parts on the network."""
+    parts = _parts(snapshot.prior, snapshot.prior_path, dtype)
+    return _class("KandinskyV22PriorPipeline")(**{name.removeprefix("prior_"): part for name, part in parts.items()})
+
+
+def _parts(wanted: Mapping[str, tuple[str, str]], root: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Components by name, each from its own folder; library and class of each are those of our table."""
     import diffusers
     import transformers
+    from diffusers.pipelines.deprecated import unclip
 
+    homes = {"diffusers": diffusers, "transformers": transformers, "unclip": unclip}
     parts: dict[str, Any] = {}
-    for name, (library, cls) in snapshot.prior.items():
-        folder = snapshot.prior_path / name
-        loader = getattr(diffusers if library == "diffusers" else transformers, cls)
+    for name, (library, cls) in wanted.items():
+        loader: Any = getattr(homes[library], _SUCCESSORS.get(cls, cls))
         told: dict[str, Any] = {"local_files_only": True}
         if issubclass(loader, _module()):
-            told |= {"dtype": dtype, "use_safetensors": True, "variant": _weights_variant([folder])}
-        parts[name.removeprefix("prior_")] = loader.from_pretrained(str(folder), **told)
-    return _class("KandinskyV22PriorPipeline")(**parts)
+            told |= {"dtype": dtype, "use_safetensors": True, "variant": _weights_variant([root / name])}
+        parts[name] = loader.from_pretrained(str(root / name), **told)
+    return parts
 
 
 def _module() -> type:
@@ -170,6 +189,8 @@ def _module() -> type:
 
 
 def _settle(pipe: Any, dtype: torch.dtype) -> None:
+    from diffusers.image_processor import VaeImageProcessor
+
     if pipe.dtype != dtype:
         pipe.to(dtype)
     empty = [name for name, part in pipe.components.items() if isinstance(part, _module()) and _unfilled(part)]
@@ -178,6 +199,8 @@ def _settle(pipe: Any, dtype: torch.dtype) -> None:
     pipe.set_progress_bar_config(disable=True)
     if hasattr(pipe, "movq"):  # its pipeline resizes to (width, height) what has its size already
         pipe.image_processor.register_to_config(do_resize=False)
+    if not hasattr(pipe, "image_processor"):  # Karlo's pipeline works on pixels
+        pipe.image_processor = VaeImageProcessor(vae_scale_factor=1)
     for part in pipe.components.values():
         if isinstance(part, _module()):
             part.eval().requires_grad_(False)

@@ -92,7 +92,7 @@ class Img2ImgModel:
         # scalar code, whole vectors per picture keep its bytes independent of its place in the batch.
         own = hasattr(pipe, "vae_scale_factor")
         self.factor = int(pipe.vae_scale_factor if own else pipe.image_processor.config.vae_scale_factor)
-        self.multiple = math.lcm(self.factor * snapshot.family.patch, _SIDE)
+        self.multiple = 1 if snapshot.family.fixed else math.lcm(self.factor * snapshot.family.patch, _SIDE)
         self.native = NativeRun(pipe, snapshot.family, prior)
         self.loop = LatentLoop(pipe) if snapshot.family.guided else None
         self._viewer: Viewer | None = None

@@ -36,9 +36,13 @@ def load(cls: Any, file: Path, base: Path, components: Mapping[str, str], dtype:
 
     beside = _beside(file, base, components, dtype)
     try:
-        return cls.from_single_file(str(file), config=str(base), dtype=dtype, local_files_only=True, **beside)
+        pipe = cls.from_single_file(str(file), config=str(base), dtype=dtype, local_files_only=True, **beside)
     except SingleFileComponentError as error:
         raise ValueError(str(error).splitlines()[0]) from error
+    for part in pipe.components.values():
+        if hasattr(part, "tie_weights"):  # SD 3's T5 has its embeddings once in the file, and under two names here
+            part.tie_weights()
+    return pipe
 
 
 def _beside(file: Path, base: Path, components: Mapping[str, str], dtype: torch.dtype) -> dict[str, Any]:

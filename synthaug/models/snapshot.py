@@ -18,7 +18,7 @@ from synthaug.errors import ConfigError, InputError, SecurityError, first_of, ne
 from synthaug.models.families import PRIOR, Family, Runner
 from synthaug.models.hashes import digest_of, hashes_of, joined, sha256_of
 from synthaug.models.plain import check_fields, check_safetensors, read_json
-from synthaug.models.table import COMPONENTS, OPTIONS, PIPELINES
+from synthaug.models.table import COMPONENTS, MOVED, OPTIONS, PIPELINES
 
 _DATA = frozenset(
     {".json", ".safetensors", ".txt", ".model", ".md", ".jinja", ".png", ".jpg", ".jpeg", ".webp", ".gif"}
@@ -285,7 +285,7 @@ def read_index(root: Path) -> tuple[str, Family, dict[str, str]]:
         library, cls = cast("list[Any]", value)
         if library is None and cls is None:
             continue
-        if not isinstance(cls, str) or COMPONENTS.get(cls) != library:
+        if not isinstance(cls, str) or not library or library not in (COMPONENTS.get(cls), MOVED.get(cls)):
             raise SecurityError(
                 f"model_index.json: component '{name}' asks for class '{printable(str(cls))}' of"
                 f" '{printable(str(library))}', which is not in our table.{nearest(str(cls), COMPONENTS)}"

@@ -18,6 +18,8 @@ COMPILE = ("", "regional", "whole")
 _CACHED = ("UNet2DConditionModel", "FluxTransformer2DModel", "Flux2Transformer2DModel", "QwenImageTransformer2DModel")
 _BLOCKS = ("BasicTransformerBlock", "ResnetBlock2D")
 """Repeated blocks of UNets beside those that diffusers names: half of a small UNet's work is in its convolutions."""
+_DENOISERS = ("unet", "transformer", "decoder", "super_res_first", "super_res_last")
+"""Components by name; one for most families, three for Karlo's unCLIP."""
 _SHAPES = 64
 
 
@@ -90,7 +92,7 @@ class Speed:
             raise ConfigError(f"speed.fp8 with dtype={dtype}: expected bfloat16")
         if self.cache is not None:
             self.cache.check(min(int(steps * strength), steps))
-            net = components.get("unet") or components.get("transformer", "no denoiser")
+            net = components.get("unet") or components.get("transformer", "a decoder of pixels")
             if net not in _CACHED:
                 raise ConfigError(f"speed.cache: {net} offers no place for a cache; {', '.join(_CACHED)} do")
         if self.vae and "vae" not in components:
@@ -129,16 +131,16 @@ def prepare(pipe: Any, speed: Speed, *, device: str) -> dict[str, Any]:
         ConfigError: The device or a network cannot do what is asked.
     """
     speed.refuse_device(device)
-    denoiser = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    if denoiser is None:
+    found = [getattr(pipe, name) for name in _DENOISERS if getattr(pipe, name, None) is not None]
+    if not found:
         raise ConfigError(f"speed: {type(pipe).__name__} has no denoiser that could be prepared")
     facts: dict[str, Any] = {}
     if speed.vae:
         own = pipe.vae
         pipe.vae = tiny_vae.open_tiny_vae(speed.vae, device=device, dtype=own.dtype, like=own)
     if speed.cache is not None:
-        cache_denoiser(denoiser, pipe.scheduler, speed.cache)
-    facts["fp8_layers"] = prepare_net(denoiser, speed, device=device)
+        cache_denoiser(found[0], pipe.scheduler, speed.cache)
+    facts["fp8_layers"] = sum(prepare_net(net, speed, device=device) for net in found)
     vae = getattr(pipe, "vae", None)
     if vae is not None:
         facts["vae"] = type(vae).__name__

@@ -40,6 +40,8 @@ PIPELINES: Mapping[str, Family] = MappingProxyType(
         "KandinskyV22PriorPipeline": families.PRIOR,
         "KandinskyV22PriorEmb2EmbPipeline": families.PRIOR,
         "StableUnCLIPImg2ImgPipeline": families.UNCLIP,
+        "UnCLIPImageVariationPipeline": families.KARLO,
+        "UnCLIPPipeline": families.KARLO_WORDS,
         "AmusedPipeline": families.AMUSED,
         "AmusedImg2ImgPipeline": families.AMUSED,
         "StableDiffusionInstructPix2PixPipeline": families.PIX2PIX,
@@ -50,6 +52,7 @@ PIPELINES: Mapping[str, Family] = MappingProxyType(
 
 _DIFFUSERS = (
     "UNet2DConditionModel",
+    "UNet2DModel",
     "AutoencoderKL",
     "AutoencoderTiny",
     "AutoencoderKLFlux2",
@@ -108,8 +111,12 @@ COMPONENTS: Mapping[str, str] = MappingProxyType(
     | dict.fromkeys(_TRANSFORMERS, "transformers")
     | {"CLIPFeatureExtractor": "transformers"}
     | dict.fromkeys(("StableDiffusionSafetyChecker", "StableUnCLIPImageNormalizer"), "stable_diffusion")
+    | {"UnCLIPTextProjModel": "unclip"}
 )
 """Component class to the library word that must stand beside it in `model_index.json`."""
+
+MOVED: Mapping[str, str] = MappingProxyType({"UnCLIPTextProjModel": "diffusers"})
+"""The word that diffusers writes today for a class that it has moved; it finds it under neither, `opening` does."""
 
 OPTIONS: Mapping[str, type] = MappingProxyType(
     {

@@ -165,8 +165,7 @@ class Img2Img(Appearance):
         """Holds prompts, protection and guidance against the dataset, and every field against the family."""
         snapshot = inspect(self.model, self.base)
         self._family = snapshot.family
-        negates = ["negative_prompt"] if self.prompts.negates else []
-        capabilities.refuse(snapshot.family, [*self.rules.knobs, *self.additions.knobs, *negates])
+        capabilities.refuse(snapshot.family, [*self.rules.knobs, *self.additions.knobs, *self.prompts.knobs])
         capabilities.check_strength(snapshot.family, self.strength, self.steps)
         self.prompts.check([category.name for category in categories])
         self.rules.check(categories, passes)

@@ -146,6 +146,12 @@ class Prompts:
         return any(self.negative.texts)
 
     @property
+    def knobs(self) -> tuple[str, ...]:
+        """Which of `models.families.KNOBS` are asked for."""
+        found = {"prompt": any(self.templates.texts), "negative_prompt": self.negates}
+        return tuple(name for name, asked in found.items() if asked)
+
+    @property
     def texts(self) -> tuple[str, ...]:
         """Everything that can come into a prompt, for or against."""
         lists = (self.templates, self.negative, *self.words.values(), *self.phrases.values())

@@ -410,6 +410,47 @@ def build_unclip(path: Path) -> Path:
     return path
 
 
+def build_karlo(path: Path, cls: str = "UnCLIPImageVariationPipeline") -> Path:
+    """Karlo's image variations: a decoder of 8 pixels a side and two networks that bring it to 32; or, as
+    `UnCLIPPipeline`, its pictures of words alone."""
+    import diffusers
+    from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+
+    decoder = _unet(
+        in_channels=3, out_channels=6, class_embed_type="identity", resnet_time_scale_shift="scale_shift",
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+    )  # fmt: skip
+    text, token = clip(True)
+    scheduler = diffusers.UnCLIPScheduler
+    parts: dict[str, Any] = {
+        "decoder": decoder, "text_encoder": text, "tokenizer": token,
+        "text_proj": UnCLIPTextProjModel(time_embed_dim=32, cross_attention_dim=16, clip_embeddings_dim=16).eval(),
+        "super_res_first": _super_resolution(), "super_res_last": _super_resolution(),
+        "decoder_scheduler": scheduler(variance_type="learned_range"),
+        "super_res_scheduler": scheduler(variance_type="fixed_small_log"),
+    }  # fmt: skip
+    if cls == "UnCLIPPipeline":
+        prior = kandinsky_parts()[1]
+        parts |= {"prior": prior["prior"], "prior_scheduler": prior["scheduler"]}
+    else:
+        parts |= {"feature_extractor": _sight(), "image_encoder": _vision(16)}
+    getattr(diffusers, cls)(**parts).save_pretrained(path)
+    return path
+
+
+def _super_resolution() -> Any:
+    """From a small picture, enlarged, and noise."""
+    import diffusers
+
+    return diffusers.UNet2DModel(
+        sample_size=32, in_channels=6, out_channels=3, layers_per_block=1, block_out_channels=(8, 8), norm_num_groups=4,
+        down_block_types=("ResnetDownsampleBlock2D",) * 2, up_block_types=("ResnetUpsampleBlock2D",) * 2,
+        resnet_time_scale_shift="scale_shift", add_attention=False,
+    ).eval()  # fmt: skip
+
+
 def build_amused(path: Path) -> Path:
     import diffusers
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer

@@ -58,13 +58,16 @@ def build_sdxl(path: Path, width: int = 16) -> Path:
     return path
 
 
-def flux_parts() -> dict[str, Any]:
-    """Components of a tiny FLUX.1."""
+def flux_parts(**changes: Any) -> dict[str, Any]:
+    """Components of a tiny FLUX.1; `changes` are to its transformer's configuration."""
     import diffusers
 
     transformer = diffusers.FluxTransformer2DModel(
-        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=16, pooled_projection_dim=16, axes_dims_rope=(4, 4, 8), guidance_embeds=False,
+        **{
+            "patch_size": 1, "in_channels": 16, "num_layers": 1, "num_single_layers": 1, "attention_head_dim": 16,
+            "num_attention_heads": 2, "joint_attention_dim": 16, "pooled_projection_dim": 16,
+            "axes_dims_rope": (4, 4, 8), "guidance_embeds": False,
+        } | changes
     )  # fmt: skip
     (text, token), (t5, token_2) = clip(False), _t5(16)
     return {
@@ -73,10 +76,10 @@ def flux_parts() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def build_flux(path: Path) -> Path:
+def build_flux(path: Path, **changes: Any) -> Path:
     import diffusers
 
-    diffusers.FluxPipeline(**flux_parts()).save_pretrained(path)
+    diffusers.FluxPipeline(**flux_parts(**changes)).save_pretrained(path)
     return path
 
 
@@ -90,6 +93,27 @@ def build_sd3(path: Path) -> Path:
     (one, token), (two, token_2), (t5, token_3) = clip(True), clip(True), _t5(32)
     diffusers.StableDiffusion3Pipeline(
         vae=plain_vae(4), transformer=transformer.eval(), text_encoder=one, text_encoder_2=two, text_encoder_3=t5,
+        tokenizer=token, tokenizer_2=token_2, tokenizer_3=token_3,
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
+    ).save_pretrained(path)  # fmt: skip
+    return path
+
+
+def build_sd35(path: Path) -> Path:
+    """As SD 3.5 medium: normed queries and keys, a block with a second attention, 16 latent channels; the first text
+    encoder gives what it pools as it is."""
+    import diffusers
+    import torch
+
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=16, num_layers=2, attention_head_dim=8, num_attention_heads=4,
+        joint_attention_dim=48, caption_projection_dim=32, pooled_projection_dim=32, out_channels=16,
+        qk_norm="rms_norm", dual_attention_layers=(0,), pos_embed_max_size=64,
+    )  # fmt: skip
+    (one, token), (two, token_2), (t5, token_3) = clip(True), clip(True, 24), _t5(48)
+    one.text_projection.weight.data = torch.eye(16)
+    diffusers.StableDiffusion3Pipeline(
+        vae=plain_vae(16), transformer=transformer.eval(), text_encoder=one, text_encoder_2=two, text_encoder_3=t5,
         tokenizer=token, tokenizer_2=token_2, tokenizer_3=token_3,
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(),
     ).save_pretrained(path)  # fmt: skip

@@ -5,6 +5,7 @@ Written from the structure of the two networks, so that what diffusers makes of 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,19 @@ def _z_name(key: str) -> str:
     return key
 
 
+def autoencoder(folder: Path) -> dict[str, Any]:
+    """The autoencoder of the pipeline in `folder`."""
+    return _renamed_parts(folder, {"vae": ("first_stage_model.", _vae_name)})
+
+
 def _pictures(folder: Path) -> dict[str, Any]:
     """UNet and autoencoder."""
+    return _renamed_parts(folder, {"unet": ("model.diffusion_model.", _unet_name)}) | autoencoder(folder)
+
+
+def _renamed_parts(folder: Path, parts: dict[str, tuple[str, Callable[[str, int], str]]]) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    parts = {"unet": ("model.diffusion_model.", _unet_name), "vae": ("first_stage_model.", _vae_name)}
     found: dict[str, Any] = {}
     for part, (prefix, name) in parts.items():
         weights = load_file(folder / part / "diffusion_pytorch_model.safetensors")

@@ -40,15 +40,16 @@ def read(family: Family) -> set[str]:
     controlled = family.img2img.replace("Img2ImgPipeline", "ControlNetImg2ImgPipeline")
     scheduler = typing.get_type_hints(cls.__init__).get("scheduler")
     found = {
+        "prompt": "prompt" in told,
         "strength": "strength" in told,
-        "guidance": bool({"guidance_scale", "true_cfg_scale"} & told),
+        "guidance": bool({"guidance_scale", "true_cfg_scale", "decoder_guidance_scale"} & told),
         "negative_prompt": "negative_prompt" in told,
         "controls": controlled != family.img2img and hasattr(diffusers, controlled),
         "image_prompt": any("IPAdapterMixin" in name for name in mixins) and "ip_adapter_image" in told,
         "loras": any(name.endswith("LoraLoaderMixin") for name in mixins),
         "embeddings": "TextualInversionLoaderMixin" in mixins,
         "single_file": "FromSingleFileMixin" in mixins,
-        "steps": "num_inference_steps" in told,
+        "steps": bool({"num_inference_steps", "decoder_num_inference_steps"} & told),
         "scheduler": getattr(scheduler, "__name__", "") in SCHEDULERS,
     }
     return {knob for knob, has in found.items() if has} | (LOOP if family.runner is Runner.LOOP else set())
@@ -81,10 +82,13 @@ def test_every_class_of_the_tables_exists() -> None:
     import diffusers
     import transformers
     from diffusers.pipelines import stable_diffusion
+    from diffusers.pipelines.deprecated import unclip
 
     for name in PIPELINES:
         assert hasattr(diffusers, name)
-    homes = {"diffusers": diffusers, "transformers": transformers, "stable_diffusion": stable_diffusion}
+    homes = {
+        "diffusers": diffusers, "transformers": transformers, "stable_diffusion": stable_diffusion, "unclip": unclip,
+    }  # fmt: skip
     gone = {name for name, library in COMPONENTS.items() if not hasattr(homes[library], name)}
     assert gone <= {"CLIPFeatureExtractor"}  # in folders of old; diffusers puts its successor there
 

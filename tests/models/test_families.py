@@ -34,6 +34,7 @@ BUILD: dict[str, tuple[Family, Callable[[Path], Path]]] = {
     "z": (families.Z, builders.build_z),
     "kandinsky": (families.KANDINSKY, builders.build_kandinsky),
     "unclip": (families.UNCLIP, builders.build_unclip),
+    "karlo": (families.KARLO, builders.build_karlo),
     "amused": (families.AMUSED, builders.build_amused),
     "pix2pix": (families.PIX2PIX, builders.build_pix2pix),
     "pix2pix_xl": (families.PIX2PIX_XL, builders.build_pix2pix_xl),
@@ -93,8 +94,9 @@ def pictures(count: int, seed: int = 0, size: tuple[int, int] = (50, 60)) -> tor
 
 
 def ask(model: Img2ImgModel, prompt: str, seed: int, *, negative: str = "", strength: float = 0.5) -> Request:
-    has = "strength" in model.snapshot.family.knobs
-    return Request(prompt, negative, strength if has else None, seed)
+    knobs = model.snapshot.family.knobs
+    words = prompt if "prompt" in knobs else ""
+    return Request(words, negative, strength if "strength" in knobs else None, seed)
 
 
 def run(
@@ -129,7 +131,11 @@ def test_picture_seed_and_words_all_count(model: Img2ImgModel) -> None:
     assert torch.equal(run(model, images, ask(model, "a b", 1)), made)
     assert not torch.equal(run(model, 1 - images, ask(model, "a b", 1)), made)
     assert not torch.equal(run(model, images, ask(model, "a b", 2)), made)
-    assert not torch.equal(run(model, images, ask(model, "z", 1)), made)
+    if "prompt" in model.snapshot.family.knobs:
+        assert not torch.equal(run(model, images, ask(model, "z", 1)), made)
+    else:
+        with pytest.raises(ConfigError, match=r"prompt \(words\) is set, but .* FLUX\.1, .*Z-Image"):
+            run(model, images, Request("z", "", None, 1))
 
 
 def test_words_against_count_where_the_family_has_them(model: Img2ImgModel) -> None:

@@ -18,7 +18,7 @@ from synthaug.engine import blame
 from synthaug.errors import ConfigError, SynthaugError
 from synthaug.labels import Labels
 from synthaug.refine.img2img import Img2Img
-from tests.models.builders import build_klein
+from tests.models.builders import build_karlo, build_klein
 from tests.models.families import build_flux
 from tests.models.tiny import build_tiny_controlnet
 from tests.refine.guidance import scenes
@@ -224,6 +224,23 @@ def test_never_touched_regions_need_no_loop_of_ours(tmp_path: Path, rules: Mappi
     assert torch.equal(done.images[..., never], images[..., never])
     assert not torch.equal(done.images[..., ~never], images[..., ~never])
     assert "seam" in done.facts[0]["protect"]
+
+
+def test_words_are_refused_at_plan_time_where_none_are_heard(tmp_path: Path) -> None:
+    labels, told = scenes.ball(sky=False), ("instance", "semantic")
+    model = str(build_karlo(tmp_path / "karlo"))
+    spoken = Img2Img(model=model, prompt=["", "{classes} in a hall"], strength=None, steps=3)
+    with pytest.raises(ConfigError, match=r"prompt \(words\) is set, but unCLIP \(Karlo\) has no such knob.*FLUX\.1"):
+        spoken.expect(labels.categories, told)
+    with pytest.raises(ConfigError, match="steps=1"):
+        Img2Img(model=model, strength=None, steps=1).expect(labels.categories, told)
+    stage = Img2Img(model=model, strength=None, steps=3, protect={"never_classes": ["car"]})
+    stage.expect(labels.categories, told)
+    images, done = painted(stage, labels)
+    never = torch.from_numpy(labels.passes["instance"] == 1)
+    assert done.images.shape == images.shape
+    assert torch.equal(done.images[..., never], images[..., never])
+    assert not torch.equal(done.images[..., ~never], images[..., ~never])
 
 
 def test_a_controlnet_of_another_family_is_refused(tiny_sd: Path, tiny_net: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ FAMILY: dict[str, Family] = {
     "sd35-medium": families.SD3, "flux-dev": families.FLUX, "flux-schnell": families.FLUX,
     "flux2-klein": families.KLEIN, "qwen-image": families.QWEN, "qwen-image-edit": families.QWEN_EDIT,
     "z-image-turbo": families.Z, "kandinsky22": families.KANDINSKY, "unclip": families.UNCLIP,
-    "amused": families.AMUSED,
+    "karlo": families.KARLO, "amused": families.AMUSED,
 }  # fmt: skip
 
 
