@@ -6,8 +6,10 @@ READY := .venv/.ready
 
 .PHONY: demo test test-full lint format setup
 
-# Renders a small labelled scene set, runs a whole pipeline over it, and says where the results are.
+# Makes textures, renders a small labelled scene set, runs a whole pipeline over it, and says where the results are.
 demo: $(READY)
+	mkdir -p demo
+	$(BIN)/synthaug texture synthesize method=model into=demo/textures count=32 metres=0.03
 	$(BIN)/synthaug run demo
 
 test: $(READY)

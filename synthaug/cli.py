@@ -102,8 +102,10 @@ def _parser() -> argparse.ArgumentParser:
         command = _add(commands, name, _of_output, what)
         command.add_argument("out", metavar="OUT", help="output folder of a run (its write.root)")
         command.set_defaults(question=name)
-    train = _add(commands, "train", _train, "fit a model from photos: `synthaug train refiner data=PHOTOS out=DIR`")
-    train.add_argument("kind", metavar="KIND", choices=("refiner", "lora"), help="refiner or lora")
+    train = _add(
+        commands, "train", _train, "fit a model from photos or textures: synthaug train refiner data=PHOTOS ..."
+    )
+    train.add_argument("kind", metavar="KIND", choices=("refiner", "lora", "texture"), help="refiner, lora or texture")
     train.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings, as conf/train/KIND.yaml lists them")
     fetch = _add(commands, "fetch", _fetch, "bring one commit of a model here; the only command that uses the network")
     fetch.add_argument("model", metavar="MODEL", help="a name in conf/models, or OWNER/NAME")
@@ -188,6 +190,10 @@ def _train(options: argparse.Namespace) -> int:
         from synthaug.train import lora
 
         return lora.train(lora.Settings.of(found))
+    if options.kind == "texture":
+        from synthaug.train import texture
+
+        return texture.train(texture.Settings.of(found))
     from synthaug.train import refiner
 
     return refiner.train(refiner.Settings.of(found))

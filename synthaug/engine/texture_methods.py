@@ -143,10 +143,9 @@ def _by_prompt(given: Keyed) -> Maker:
 
 def _by_model(given: Keyed) -> Maker:
     from synthaug.models.opening import device_of
-    from synthaug.models.texture.saving import open_texture_model, pack
+    from synthaug.models.texture.saving import SHIPPED, open_texture_model, pack
 
-    path = given.needed("model", "what `synthaug train texture` wrote")
-    opened = open_texture_model(path, device_of(given.text("device", "auto")))
+    opened = open_texture_model(given.text("model") or SHIPPED, device_of(given.text("device", "auto")))
     licence = str(opened.facts.get("licence", ""))
     if not licence:
         given.needed("licence", "that the training tiles allow for what is made of them")

@@ -52,11 +52,11 @@ def card(settings: Settings, photos: Photos, state: State, size: int, maps: Maps
     return ("\n".join(lines + left_out(settings, photos)) + "\n").encode()
 
 
-def used(settings: Any, photos: Photos) -> list[str]:
+def used(settings: Any, photos: Photos, what: str = "Photos") -> list[str]:
     """How many photos, of which folders, under which licence; `settings` of any training."""
     counts = zip(settings.data, photos.names, photos.held_out, strict=True)
     return [
-        f"- Photos: {photos.count:,}, licence: {printable(settings.licence)}",
+        f"- {what}: {photos.count:,}, licence: {printable(settings.licence)}",
         *(f"  - `{Path(folder).name}`: {len(n):,} used, {len(held):,} held out" for folder, n, held in counts),
     ]
 

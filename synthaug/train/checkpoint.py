@@ -5,14 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from synthaug.errors import ConfigError, InputError
 
 NAME = "checkpoint.safetensors"
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+class Optimiser(Protocol):
+    """One of torch, or several that number their parameters on."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
 
 
 @dataclass(slots=True)
@@ -37,7 +44,7 @@ def identity_of(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def pack(state: State, network: Any, average: Any, optimiser: torch.optim.Optimizer) -> bytes:
+def pack(state: State, network: Any, average: Any, optimiser: Optimiser) -> bytes:
     """The file's bytes."""
     from safetensors.torch import save
 
@@ -66,7 +73,7 @@ def _unreadable(error: Exception) -> InputError:
     return InputError(f"{NAME} cannot be read ({error}); remove it to start anew")
 
 
-def unpack(data: bytes, identity: str, network: Any, average: Any, optimiser: torch.optim.Optimizer) -> State:
+def unpack(data: bytes, identity: str, network: Any, average: Any, optimiser: Optimiser) -> State:
     """Puts tensors back where they were.
 
     Raises:

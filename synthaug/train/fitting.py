@@ -6,11 +6,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -21,38 +21,11 @@ from synthaug.engine.stopping import Stopping, stopping
 from synthaug.errors import ConfigError, InputError, Interrupted, SynthaugError, printable
 from synthaug.train import checkpoint, show
 from synthaug.train.machine import EVERY, Common, Machine, rate_at
+from synthaug.train.works import Descent, Stepping, Work
 
 _AHEAD = 2
 _TELL_EVERY = 15.0
-_WEIGHT_DECAY = 0.01
-_LARGEST_GRADIENT = 1.0
 _LONGEST = 72
-
-
-class Work(Protocol):
-    """What is fitted, and to what."""
-
-    @property
-    def network(self) -> Any:
-        """The module that is called; of several processes, each has its own."""
-        ...
-
-    @property
-    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
-        """What is trained of it."""
-        ...
-
-    def draw(self, step: int, places: Sequence[int]) -> Any:
-        """These places of one step's batch, in host memory; called in a thread. A function of its arguments."""
-        ...
-
-    def loss(self, network: Any, drawn: Any) -> torch.Tensor:
-        """Mean over what was drawn."""
-        ...
-
-    def files(self, mean: Mapping[str, torch.Tensor], state: checkpoint.State) -> dict[str, bytes]:
-        """What is published of the running mean of the weights, in this order: samples, model, card."""
-        ...
 
 
 class Fit:
@@ -64,7 +37,7 @@ class Fit:
         build: Makes the work, once the output is known to be ours.
     """
 
-    def __init__(self, settings: Common, kept: Mapping[str, Any], build: Callable[[Machine], Work]) -> None:
+    def __init__(self, settings: Common, kept: Mapping[str, Any], build: Callable[[Machine], Work | Stepping]) -> None:
         self._settings, self._build = settings, build
         self._kept: dict[str, Any] = json.loads(json.dumps(kept))  # tuples as the lists that a checkpoint gives back
         self._machine = Machine.of(settings)
@@ -97,16 +70,16 @@ class Fit:
                 " whole"
             ) from error
 
-    def _start(self, work: Work) -> None:
+    def _start(self, work: Work | Stepping) -> None:
         self._work = work
-        self._mean = {name: value.detach().clone() for name, value in work.parameters.items()}
-        self._optimiser = torch.optim.AdamW(
-            list(work.parameters.values()), lr=self._settings.lr, betas=(0.9, 0.99), weight_decay=_WEIGHT_DECAY
-        )
+        if isinstance(work, Stepping):
+            self._optimiser, self._averaged, self._advance = work.optimiser, work.averaged, work.step
+        else:
+            descent = Descent(work, self._settings.lr, self._machine)
+            self._optimiser, self._averaged, self._advance = descent.optimiser, work.parameters, descent.step
+        self._mean = {name: value.detach().clone() for name, value in self._averaged.items()}
         self._state = self._resumed()
         self._recent: list[Any] = list(self._state.numbers.pop("recent", []))
-        parallel = self._machine.parallel
-        self._trained = parallel.prepare(work.network) if parallel else work.network
 
     def _resumed(self) -> checkpoint.State:
         identity = checkpoint.identity_of(self._kept)
@@ -185,19 +158,10 @@ class Fit:
                     yield waiting.pop(0).result()
 
     def _step(self, drawn: Any, step: int) -> torch.Tensor:
-        machine, half = self._machine, self._machine.autocast
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._settings.lr * rate_at(step, self._settings.steps)
-        self._optimiser.zero_grad()
-        with torch.autocast(machine.device.type, half or torch.bfloat16, enabled=half is not None):
-            loss = self._work.loss(self._trained, drawn)
-        machine.parallel.backward(loss) if machine.parallel else loss.backward()
-        values = list(self._work.parameters.values())
-        torch.nn.utils.clip_grad_norm_(values, _LARGEST_GRADIENT)
-        self._optimiser.step()
+        loss = self._advance(drawn, step, rate_at(step, self._settings.steps))
         decay = min(self._settings.ema, (1 + step) / (10 + step))
         with torch.no_grad():
-            for mean, value in zip(self._mean.values(), values, strict=True):
+            for mean, value in zip(self._mean.values(), self._averaged.values(), strict=True):
                 mean.lerp_(value, 1 - decay)
         return loss.detach()
 

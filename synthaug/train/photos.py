@@ -104,15 +104,16 @@ class Photos:
         return f"{self.roots[folder].root.name}/{name}"
 
 
-def find(folders: Sequence[Folder], smallest: int) -> Photos:
+def find(folders: Sequence[Folder], smallest: int, *, fewest: int = FEWEST) -> Photos:
     """Lists photos and looks at their headers, about 0.1 ms each.
 
     Args:
         folders: Where to look; folders below them count too.
         smallest: Photos with a shorter side below this many pixels are left out, and named.
+        fewest: How many a folder must have.
 
     Raises:
-        ConfigError: Fewer than `FEWEST` usable photos in a folder.
+        ConfigError: Fewer than `fewest` usable photos in a folder.
         InputError: No such folder.
     """
     photos = Photos([], [], [])
@@ -132,10 +133,10 @@ def find(folders: Sequence[Folder], smallest: int) -> Photos:
             else:
                 good.append(name)
         photos.names.append(good)
-        if len(good) < FEWEST:
+        if len(good) < fewest:
             raise ConfigError(
                 f"data={folder.path}: {len(good)} usable photos among {len(listed)} pictures"
-                f" ({len(held)} held out), expected {FEWEST} or more with sides from {smallest} pixels"
+                f" ({len(held)} held out), expected {fewest} or more with sides from {smallest} pixels"
                 + first_of(f"{name}: {fault}" for name, fault in photos.broken.items())
             )
     return photos

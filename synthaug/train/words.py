@@ -96,6 +96,7 @@ def _folders(key: str) -> str:
         "data": "a folder of photos, or a list of folders",
         "out": "a folder for the model",
         "base": "the folder of a diffusers pipeline",
+        "family": "vae, aae, ddpm, latent_diffusion, pixelcnn, stylegan or vq_transformer",
     }
     return known.get(key, "a value")
 

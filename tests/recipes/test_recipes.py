@@ -86,7 +86,7 @@ def library(folder: Path) -> str:
 
 INPUTS: dict[str, Callable[[Path], tuple[str, ...]]] = {
     "convert": folder_of_samples,
-    "demo": rendered,
+    "demo": textured_dice,
     "dice": rendered,
     "dice_textures": textured_dice,
     "driving": street,

@@ -41,12 +41,24 @@ def prompted(sd: Path, into: Path, *words: object) -> int:
 def test_configuration_tells_every_setting(method: str) -> None:
     settings, text = vet.read_yaml(CONF / f"{method}.yaml")
     assert settings.keys() >= COMMON
-    assert text.count("???") == (2 if method == "model" else 3)
+    assert text.count("???") == (1 if method == "model" else 3)
     make = {"noise": noise_blend, "patches": quilting}.get(method)
     if make is not None:
         knobs = inspect.signature(make.synthesize).parameters.values()
         assert {k.name: k.default for k in knobs if k.kind is k.KEYWORD_ONLY}.items() <= settings.items()
     assert all(" # " in line or line.startswith("#") for line in text.splitlines()), "each with what it is"
+
+
+def test_the_model_that_comes_along(tmp_path: Path) -> None:
+    into = tmp_path / "lib"
+    assert run("method=model", f"into={into}", "count=3") == 0
+    library = Library.open(into)
+    assert len(library) == 3
+    for entry in library.entries:
+        assert "BSD-3-Clause" in entry.licence
+        assert (entry.height, entry.width) == (64, 64)
+        assert entry.seam <= 1.05
+        assert library.read(entry).std() > 1
 
 
 def test_tiles_of_a_material(sd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

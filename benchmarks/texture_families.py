@@ -1,0 +1,329 @@
+"""The families of texture models side by side: does what they make look like tiles that they have never seen?
+
+    python benchmarks/texture_families.py work=DIR out=STRIP.png [families=vae,ddpm samples=96 steps=0]
+
+Tiles are split by groups of near-duplicates (closer than 0.05 over all rolls, linked one to the next), so that no
+held-out tile has a twin among those that are learnt from; every fifth group is held out. Each family is trained by
+`synthaug train texture` in DIR, or opened where it is trained already, on one CPU thread; minutes are CPU minutes.
+
+`distance` is the sliced Wasserstein distance to the held-out tiles on local features of the encoder of taef2, each
+channel in units of its spread there, the mean of three layers; tiles are repeated before they are looked at, so that
+a seam counts. Intervals hold 90%: tiles of both sets are drawn anew. Beside the families: the tiles they learnt from
+(`real`), these with random phases, which keeps every spectrum and mean colour (`noise`), and those again with the
+histogram of each channel put back (`noise, colours`). `patches` is the same distance on 7x7 patches of a Laplacian
+pyramid: it sees little more than spectra, and cannot tell noise from tiles. Without the weights of taef2 it stands in.
+
+`nearest` is the distance to the nearest tile that was learnt from, over all rolls, beside that of real tiles to each
+other; the picture STRIP_nearest.png shows the closest pairs. Same work: as many pictures in every row, checked to be
+tiles in [0, 1], the same for the same seed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks import measure
+
+import cv2  # isort: skip
+import numpy as np  # isort: skip
+import torch  # isort: skip
+from numpy.typing import NDArray  # isort: skip
+
+from synthaug.metrics import realism, texture as figures  # isort: skip
+from synthaug.metrics.features import LEVELS, Taef2  # isort: skip
+from synthaug.models.texture.saving import open_texture_model  # isort: skip
+from synthaug.models.texture.table import FAMILIES  # isort: skip
+from synthaug.train.texture import Settings, train  # isort: skip
+
+Tile = NDArray[np.float32]
+_ROOT = Path(os.environ.get("SYNTHAUG_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+NEAR, EVERY, SHOWN, PLACES, DIRECTIONS, ROUNDS = 0.05, 5, 12, 100, 64, 40
+TINY: dict[str, dict[str, Any]] = {
+    "vae": {"width": 8, "latents": 2, "style": 4},
+    "aae": {"width": 8, "code": 4},
+    "ddpm": {"widths": [8, 16], "calls": 2},
+    "latent_diffusion": {"latents": 2, "width": 8, "denoiser": [8, 16], "calls": 2},
+    "pixelcnn": {"channels": 8, "layers": 2, "levels": 8, "reach": 3},
+    "stylegan": {"widths": [8, 8, 8], "style": 8},
+    "vq_transformer": {"width": 8, "codes": 16, "depth": 4, "hidden": 16, "layers": 1, "heads": 2},
+}
+"""For tiles below 64 pixels: a run that says nothing but that all runs."""
+
+
+def tiles_of(folder: Path, side: int) -> list[tuple[str, Tile]]:
+    """Square pictures of this side by name, RGB in [0, 1]; made here where there is no folder."""
+    if not folder.is_dir():
+        return [(f"made{number:02d}.png", _made(number, side)) for number in range(24)]
+    read = ((path.name, cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)) for path in sorted(folder.glob("*.png")))
+    return [(n, (p / 255).astype(np.float32)) for n, p in read if p is not None and p.shape == (side, side, 3)]
+
+
+def _made(number: int, side: int) -> Tile:
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[:side, :side] / side * 2 * np.pi
+    wave = np.cos(int(rng.integers(1, 4)) * x + int(rng.integers(0, 4)) * y)[..., None] * rng.uniform(-0.2, 0.2, 3)
+    return np.clip(rng.uniform(0.3, 0.7, 3) + wave + rng.normal(0, 0.02, wave.shape), 0, 1).astype(np.float32)
+
+
+def apart(ours: Sequence[Tile], theirs: Sequence[Tile]) -> NDArray[np.float64]:
+    """[N, M] root mean square difference over all rolls: `figures.nearest_distances` for every pair."""
+    spectra = np.stack([np.fft.rfft2(tile, axes=(0, 1)) for tile in theirs])
+    energies = np.array([float(np.square(tile, dtype=np.float64).sum()) for tile in theirs])
+    rows: list[NDArray[np.float64]] = []
+    for tile in ours:
+        crossed = (spectra * np.fft.rfft2(tile, axes=(0, 1)).conj()).sum(3)
+        most = np.fft.irfft2(crossed, tile.shape[:2], axes=(1, 2)).max((1, 2))
+        energy = float(np.square(tile, dtype=np.float64).sum())
+        rows.append(np.sqrt(np.maximum(energy + energies - 2 * most, 0) / tile.size))
+    return np.stack(rows)
+
+
+def split(distances: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which tiles are held out: every fifth group of those that are linked by near-duplicates."""
+    group = list(range(len(distances)))
+    for i, row in enumerate(distances):
+        for j in np.flatnonzero(row[:i] < NEAR):
+            old, new = group[i], group[int(j)]
+            group = [new if one == old else one for one in group]
+    order = list(dict.fromkeys(group))
+    return np.array([order.index(one) % EVERY == EVERY // 2 for one in group])
+
+
+def noise(tile: Tile, rng: np.random.Generator) -> Tile:
+    """Random phases, the same for all channels: every spectrum and cross-spectrum stays."""
+    turns = np.angle(np.fft.rfft2(rng.standard_normal(tile.shape[:2])))
+    turns[0, 0] = 0
+    spectrum = np.fft.rfft2(tile, axes=(0, 1)) * np.exp(1j * turns)[..., None]
+    return np.fft.irfft2(spectrum, tile.shape[:2], axes=(0, 1)).clip(0, 1).astype(np.float32)
+
+
+def coloured(tile: Tile, rng: np.random.Generator, rounds: int = 20) -> Tile:
+    """As `noise`, with the histogram of each channel put back in turns with its spectrum (Schreiber and Schmitz,
+    "Improved surrogate data for nonlinearity tests", Physical Review Letters 1996)."""
+    found, levels = noise(tile, rng), np.sort(tile.reshape(-1, 3), 0)
+    wanted = np.abs(np.fft.rfft2(tile, axes=(0, 1)))
+    for turn in range(rounds):
+        flat = np.empty_like(levels)
+        np.put_along_axis(flat, np.argsort(found.reshape(-1, 3), 0), levels, 0)
+        found = flat.reshape(tile.shape)
+        if turn < rounds - 1:
+            spectrum = np.fft.rfft2(found, axes=(0, 1))
+            spectrum *= wanted / np.maximum(np.abs(spectrum), 1e-9)
+            found = np.fft.irfft2(spectrum, tile.shape[:2], axes=(0, 1))
+    return found.astype(np.float32)
+
+
+class Looks:
+    """Sets of tiles as points along random directions, by layer: [K, tiles, places]."""
+
+    def __init__(self, held: Sequence[Tile], weights: Path) -> None:
+        self._network = Taef2(weights) if weights.is_file() and held[0].shape[0] >= 32 else None
+        self.name = "distance" if self._network else "patches"
+        self._scale: dict[str, list[tuple[Any, Any]]] = {}
+        self.held = self(held)
+
+    def __call__(self, tiles: Sequence[Tile]) -> dict[str, list[Any]]:
+        found = {"patches": self._points("patches", [_patches(tile) for tile in tiles])}
+        if self._network:
+            seen = [self._network(_repeated(tile)).local for tile in tiles]
+            found["distance"] = self._points("distance", [[one[level] for level in LEVELS] for one in seen])
+        return found
+
+    def _points(self, kind: str, rows: list[list[Any]]) -> list[Any]:
+        """Of each layer; the first set that comes gives the scale."""
+        draw, out = np.random.default_rng(0), list[Any]()
+        for layer in range(len(rows[0])):
+            some = [r[layer][draw.choice(len(r[layer]), min(PLACES, len(r[layer])), replace=False)] for r in rows]
+            points = np.stack(some)
+            scales = self._scale.setdefault(kind, [])
+            if len(scales) == layer:
+                scales.append((points.mean((0, 1)), points.std((0, 1)) + 1e-3))
+            along = realism.directions(points.shape[-1], DIRECTIONS)
+            out.append(realism.projected((points - scales[layer][0]) / scales[layer][1], along))
+        return out
+
+    def distance(self, kind: str, tiles: dict[str, list[Any]], rounds: int) -> dict[str, Any]:
+        """The mean over layers, with its interval."""
+
+        def score(rows: Any, columns: Any) -> float:
+            pairs = zip(tiles[kind], self.held[kind], strict=True)
+            flat = ((a[:, rows].reshape(len(a), -1), b[:, columns].reshape(len(b), -1)) for a, b in pairs)
+            return float(np.mean([realism.quantile_distance(*pair) for pair in flat]))
+
+        sizes = tiles[kind][0].shape[1], self.held[kind][0].shape[1]
+        value = score(*(np.arange(size) for size in sizes))
+        low, high = realism.interval(value, realism.bootstrap(score, sizes, rounds))
+        return {"value": round(value, 4), "90%": [round(low, 4), round(high, 4)]}
+
+
+def _repeated(tile: Tile) -> NDArray[np.uint8]:
+    edge = tile.shape[0] // 4
+    return np.rint(np.pad(tile, ((edge, edge), (edge, edge), (0, 0)), "wrap") * 255).astype(np.uint8)
+
+
+def _patches(tile: Tile) -> list[Any]:
+    """[places, 147] of three levels of a Laplacian pyramid that wraps."""
+    bands, rest = list[Any](), tile
+    for level in range(3):
+        side = rest.shape[0]
+        wide = np.pad(rest, ((side, side), (side, side), (0, 0)), "wrap")
+        smaller = np.asarray(cv2.pyrDown(wide))
+        band = rest if level == 2 else (wide - np.asarray(cv2.pyrUp(smaller)))[side : 2 * side, side : 2 * side]
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(band, ((0, 6), (0, 6), (0, 0)), "wrap"), (7, 7), (0, 1)
+        )
+        bands.append(windows.reshape(-1, 147))
+        rest = smaller[side // 2 : side, side // 2 : side]
+    return bands
+
+
+def trained(family: str, work: Path, data: Path, given: dict[str, Any]) -> tuple[Any, float]:
+    """The model, and the CPU minutes of its training, all attempts together; trained where it is not yet."""
+    out, log = work / family, work / f"{family}.json"
+    spent = json.loads(log.read_text())["cpu_s"] if log.exists() else 0.0
+    facts = open_texture_model(out).facts if (out / "model" / "model.safetensors").exists() else {}
+    if not facts or facts["steps"] < facts["of"] or given["steps"]:
+        begun = time.process_time()
+        own = {"model": TINY[family]} if given["side"] < 64 else {}
+        train(Settings.of({"family": family, "data": str(data), "out": str(out), "device": "cpu", **given, **own}))
+        spent += time.process_time() - begun
+        log.write_text(json.dumps({"cpu_s": spent}))
+    return open_texture_model(out), spent / 60
+
+
+def sampled(model: Any, count: int) -> tuple[list[Tile], float]:
+    """Tiles as 8-bit pictures in [0, 1] (checked), and CPU seconds for one, eight at a time."""
+    begun, rows = time.process_time(), list[Any]()
+    for first in range(0, count, 8):
+        rows.append(model.sample(None, [7919 * n + 1 for n in range(first, min(first + 8, count))], model.side))
+    seconds = (time.process_time() - begun) / count
+    tiles = ((torch.cat(rows).permute(0, 2, 3, 1).numpy() + 1) / 2).astype(np.float32)
+    again = (model.sample(None, [1], model.side)[0].permute(1, 2, 0).numpy() + 1) / 2
+    if tiles.shape != (count, model.side, model.side, 3) or not (tiles.min() >= 0 and tiles.max() <= 1):
+        raise SystemExit(f"not tiles in [0, 1]: {tiles.shape}, {tiles.min()} to {tiles.max()}")
+    if np.abs(again - tiles[0]).max() > 1e-2:
+        raise SystemExit("the same seed gave two tiles")
+    return list(np.rint(tiles * 255).astype(np.float32) / np.float32(255)), seconds
+
+
+def row_of(tiles: Sequence[Tile], looks: Looks, known: Sequence[Tile], rounds: int) -> dict[str, Any]:
+    """Distance, seam and memorisation of one set of tiles."""
+    points = looks(tiles)
+    to_known = apart(tiles, known)
+    if abs(to_known[0].min() - figures.nearest_distances(tiles[:1], known)[0]) > 1e-4:
+        raise SystemExit("distances over rolls are not those of metrics.texture")
+    found = {kind: looks.distance(kind, points, rounds) for kind in points}
+    seams = [figures.seam_energy(tile) for tile in tiles]
+    near = np.quantile(to_known.min(1), [0, 0.05, 0.5])
+    return {
+        **found,
+        "seam": {"mean": round(float(np.mean(seams)), 3), "median": round(float(np.median(seams)), 3)},
+        "nearest": dict(zip(("least", "5%", "median"), near.round(4).tolist(), strict=True)),
+    }
+
+
+def strip(rows: dict[str, Sequence[Tile]]) -> NDArray[np.uint8]:
+    """A row of tiles per set, named on its left; BGR."""
+    lines: list[Any] = []
+    for name, tiles in rows.items():
+        pixels = np.concatenate([np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=1) for tile in tiles], 1)
+        label = np.full((pixels.shape[0], 130, 3), 255, np.uint8)
+        at = (4, pixels.shape[0] // 2 + 4)
+        cv2.putText(label, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
+        lines.append(np.concatenate([label, np.rint(pixels[..., ::-1] * 255).astype(np.uint8)], 1))
+    return np.concatenate(lines)
+
+
+def evenly(tiles: Sequence[Tile], count: int) -> list[Tile]:
+    return [tiles[i] for i in np.linspace(0, len(tiles) - 1, count).round().astype(int)]
+
+
+def words(arguments: Sequence[str]) -> dict[str, str]:
+    """`key=value` words over the defaults."""
+    given = {
+        "data": str(_ROOT / "textures" / "freedoom_flats"),
+        "weights": str(_ROOT / "models" / "taef2" / "taef2_encoder.safetensors"),
+        "work": "", "out": "texture_families.png", "families": ",".join(FAMILIES), "side": "64", "steps": "0",
+        "samples": "96", "rounds": str(ROUNDS), "threads": "1",
+    }  # fmt: skip
+    for word in arguments:
+        key, equals, value = word.partition("=")
+        if not equals or key not in given:
+            raise SystemExit(f"{word}: expected KEY=VALUE with one of {', '.join(given)}\n{__doc__}")
+        given[key] = value
+    return given
+
+
+def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[str, Sequence[Tile]], list[Any]]:
+    """Figures by row, tiles by row, and by family its sample closest to a tile that it learnt from, with that tile."""
+    side, count, rounds = int(given["side"]), int(given["samples"]), int(given["rounds"])
+    named = tiles_of(Path(given["data"]), side)
+    every = [tile for _, tile in named]
+    between = apart(every, every)
+    held = split(between)
+    folder = work / "tiles"
+    folder.mkdir(parents=True, exist_ok=True)
+    for (name, tile), out in zip(named, held, strict=True):
+        if not out and not (folder / name).exists():
+            cv2.imwrite(str(folder / name), np.rint(tile[..., ::-1] * 255).astype(np.uint8))
+    known = [tile for tile, out in zip(every, held, strict=True) if not out]
+    looks = Looks([tile for tile, out in zip(every, held, strict=True) if out], Path(given["weights"]))
+    rng, some = np.random.default_rng(1), evenly(known, count)
+    sets: dict[str, Sequence[Tile]] = {
+        "real": some, "noise": [noise(t, rng) for t in some], "noise, colours": [coloured(t, rng) for t in some]
+    }  # fmt: skip
+    table = {name: row_of(tiles, looks, known, rounds) for name, tiles in sets.items()}
+    np.fill_diagonal(between, np.inf)
+    apart_each = between.min(1)
+    least = np.quantile(apart_each[apart_each > 0.005], [0, 0.05, 0.5])
+    table["real"]["nearest"] = dict(zip(("least", "5%", "median"), least.round(4).tolist(), strict=True))
+    pairs: list[Any] = []
+    options = {"steps": int(given["steps"]), "side": side, "threads": int(given["threads"])}
+    for family in given["families"].split(","):
+        opened, minutes = trained(family, work, folder, options)
+        tiles, seconds = sampled(opened.model, count)
+        sets[family] = tiles
+        table[family] = row_of(tiles, looks, known, rounds) | {
+            "seconds_per_sample": round(seconds, 4),
+            "parameters": sum(value.numel() for value in opened.model.saved().values()),
+            "training_minutes": round(minutes, 1),
+            "steps": opened.facts["steps"],
+        }
+        to_known = apart(tiles, known)
+        closest = np.argsort(to_known.min(1))[: SHOWN // 2]
+        pairs.append((family, [one for i in closest for one in (tiles[i], known[int(to_known[i].argmin())])]))
+    facts = {"tiles": len(every), "held_out": int(held.sum()), "features": looks.name, **options, "samples": count}
+    return {"rows": table, "sizes": facts}, sets, pairs
+
+
+def main() -> int:
+    given = words(sys.argv[1:])
+    torch.set_num_threads(int(given["threads"]))
+    cv2.setNumThreads(1)
+    with tempfile.TemporaryDirectory() as temporary:
+        details, sets, pairs = compared(given, Path(given["work"] or temporary))
+    out = Path(given["out"])
+    cv2.imwrite(str(out), strip({name: evenly(tiles, min(SHOWN, len(tiles))) for name, tiles in sets.items()}))
+    cv2.imwrite(str(out.with_stem(out.stem + "_nearest")), strip(dict(pairs)))
+    rows, kind = details["rows"], details["sizes"]["features"]
+    claims: dict[str, Any] = {f"{name}_distance": row[kind]["value"] for name, row in rows.items()}
+    for name, row in rows.items():
+        if name in FAMILIES:
+            claims[f"{name}_seam"] = row["seam"]["mean"]
+            claims[f"{name}_beats_noise"] = row[kind]["value"] < rows["noise"][kind]["value"]
+            claims[f"{name}_not_memorised"] = row["nearest"]["least"] >= rows["real"]["nearest"]["least"]
+    measure.publish("texture_families", claims, details, ("torch", "diffusers", "numpy"))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,74 @@
+"""Diffusion on pixels: noise becomes a tile in a few dozen calls of a U-Net that wraps.
+
+Ho, Jain and Abbeel, "Denoising diffusion probabilistic models" (NeurIPS 2020), with velocities and a schedule that
+ends in noise (`diffusing`). Pixels are turned four by four into bands (`bands`), which makes a call sixteen times
+cheaper than one on pixels. Rolled noise gives a rolled tile, to the multiple of pixels that the network halves. Slow to
+sample; fails at long straight lines when trained briefly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from synthaug.models.texture.bands import Bands
+from synthaug.models.texture.diffusing import Diffusion
+from synthaug.models.texture.family import Recipe, TextureModel, descend, normals, scalars
+
+_BLOCK = 4
+
+
+class DDPM(TextureModel):
+    """Pixel diffusion.
+
+    Args:
+        side: Of the tiles, pixels.
+        classes: 0 for none.
+        widths: Channels per level of the network, from a quarter of the side on; multiples of 8.
+        layers: Residual blocks per level.
+        calls: Of the network, for a sample.
+    """
+
+    family = "ddpm"
+    recipe = Recipe(steps=8000, batch=8, lr=2e-3)
+    staged = False
+
+    def __init__(
+        self,
+        *,
+        side: int = 64,
+        classes: int = 0,
+        widths: Sequence[int] = (64, 96),
+        layers: int = 1,
+        calls: int = 30,
+    ) -> None:
+        super().__init__(side=side, classes=classes, widths=list(widths), layers=layers, calls=calls)
+        self.needs(_BLOCK * 2 ** (len(widths) - 1))
+        self.calls = calls
+        self.bands = Bands(_BLOCK)
+        self.diffusion = Diffusion(self.bands.channels, list(widths), classes, layers)
+
+    def optimisers(self, lr: float) -> list[torch.optim.Optimizer]:
+        return [torch.optim.AdamW(self.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)]
+
+    def fit(
+        self,
+        images: Tensor,
+        labels: Tensor | None,
+        optimisers: Sequence[torch.optim.Optimizer],
+        progress: float,
+        rng: torch.Generator,
+    ) -> dict[str, Tensor]:
+        """The error of the predicted velocity."""
+        self.bands.learn(images)
+        loss = self.diffusion.loss(self.bands(images), labels, rng)
+        descend(loss, optimisers[0])
+        return scalars({"loss": loss})
+
+    @torch.no_grad()
+    def sample(self, labels: Tensor | None, seeds: Sequence[int], side: int) -> Tensor:
+        labels = self.wanted(labels, seeds, side)
+        noise = normals(seeds, (self.bands.channels, side // _BLOCK, side // _BLOCK), self.device)
+        return self.bands.back(self.diffusion.sample(noise, labels, self.calls)).clamp(-1, 1)

@@ -1,0 +1,52 @@
+"""A look says all of colours and contrast, on the torus, and is drawn from those that were seen."""
+
+from __future__ import annotations
+
+import torch
+
+from synthaug.models.texture.looks import Looks, alike, levelled, look_of, toned
+
+torch.set_num_threads(1)
+SIDE = 16
+
+
+def test_a_look_says_all_of_colours_and_contrast() -> None:
+    base = torch.rand(3, 3, SIDE, SIDE) * 2 - 1
+    images = torch.stack([base[0] * 0.7 + 0.2, base[1].mean(0).expand(3, -1, -1) * 0.9, torch.full_like(base[2], 0.4)])
+    looks = look_of(images)
+    structure = levelled(images, looks)
+    assert torch.allclose(toned(structure, looks), images, atol=1e-5)
+    pixels = structure[0].flatten(1)
+    assert torch.allclose(pixels @ pixels.T / pixels.shape[1], torch.eye(3), atol=0.02)
+    assert float(structure[:, 1:][1].abs().max()) < 1e-3  # grey has lightness alone
+    # Other maps take on means and covariances, grey and flat ones too.
+    made = alike(torch.randn(3, 3, SIDE, SIDE) * 3 + 1, looks)
+    for own, given in zip(made.flatten(2), images.flatten(2), strict=True):
+        assert torch.allclose(own.mean(1), given.mean(1), atol=1e-3)
+        assert torch.allclose(torch.cov(own), torch.cov(given), atol=5e-3)
+    assert float((made[1, 0] - made[1, 2]).abs().max()) < 1e-3
+    assert float(made[2].std()) < 1e-3
+
+
+def test_looks_are_those_of_the_torus_and_of_their_class() -> None:
+    images = torch.rand(4, 3, SIDE, SIDE) * 2 - 1
+    looks = look_of(images)
+    assert torch.allclose(looks, look_of(images.roll((5, -3), (2, 3)).flip(3)), atol=1e-5)
+    assert not torch.allclose(looks, look_of(images.transpose(2, 3)), atol=1e-3)
+    known = Looks(8, classes=3)
+    dark = torch.cat([images[:2] / 2 - 0.5, images[2:] / 2 + 0.5])
+    known.learn(dark, torch.tensor([0, 0, 2, 2]), torch.Generator())
+    drawn = known.draw(range(20), torch.tensor([0, 2] * 10))
+    assert bool((drawn[::2, :3] < 0).all())
+    assert bool((drawn[1::2, :3] > 0).all())
+    assert torch.equal(drawn[3:4], known.draw([3], torch.tensor([2])))
+    # A class that no tile had: any look will do.
+    assert bool(known.draw([1], torch.tensor([1])).abs().sum() > 0.1)
+    assert {"seen", "labels", "count"} <= set(known.state_dict())
+
+
+def test_the_last_looks_are_kept() -> None:
+    known = Looks(8, kept=4)
+    for level in (-0.8, -0.4, 0.0, 0.4, 0.8):
+        known.learn(torch.full((2, 3, SIDE, SIDE), level), None, torch.Generator())
+    assert sorted({round(float(value), 1) for value in known.seen[:, 0]}) == [0.4, 0.8]
