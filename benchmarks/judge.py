@@ -131,13 +131,14 @@ def digests(labels: Labels) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Judge:
-    """How pictures are made: side, paths per pixel of the source and of the truth, variant of Mitsuba, scene."""
+    """How pictures are made: side, paths per pixel of the source and of the truth, variant of Mitsuba, scene, seed."""
 
     side: int
     samples: int
     paths: int
     variant: str
     name: str
+    seed: int = 4
 
     def source(self, scene: Scene, view: View) -> Rendered:
         """What the reader would render."""
@@ -156,7 +157,7 @@ class Judge:
 
     def reader(self, scenes: int) -> SceneReader:
         """Of this scene."""
-        return SETTINGS[self.name].reader(scenes=scenes, views=2, width=self.side, height=self.side, seed=4)
+        return SETTINGS[self.name].reader(scenes=scenes, views=2, width=self.side, height=self.side, seed=self.seed)
 
 
 @dataclass(frozen=True)
@@ -208,21 +209,12 @@ def judged(judge: Judge, stage: Retexture, scene: Scene, view: View, gain: float
     facts = painted(stage, sample)[1]
     placements = {key: Placement.from_json(fact) for key, fact in facts.items() if "entry" in fact}
     tiles = Library.open(stage.library)
-    inks = {key: _ink(tiles, fact) for key, fact in facts.items() if fact.get("marks") == "repainted"}
+    inks = {key: (fact["ink"][0], fact["ink"][1], fact["ink"][2]) for key, fact in facts.items() if "ink" in fact}
     new = retextured(scene, tiles, placements, inks)
     settings: dict[str, Any] = {"denoise": False, "variant": judge.variant, "coverage": SETTINGS[judge.name].coverage}
     again = sample_of(sample.id, new, view, mitsuba_backend.render(new, view, samples=1, **settings))
     same = before == digests(sample.labels) == digests(again.labels)
     return Frame(scene, view, rendered, gain, new, judge.truth(new, view), frozenset(placements), same)
-
-
-def _ink(tiles: Library, fact: Mapping[str, Any]) -> tuple[float, float, float]:
-    """What the stage has repainted marks with: as it says, else black on light tiles and white on dark ones."""
-    if fact.get("ink"):
-        red, green, blue = fact["ink"]
-        return red, green, blue
-    mean = float(linear_from_srgb(tiles.read(tiles.get(fact["entry"])) / 255).mean())
-    return (0.012, 0.012, 0.012) if mean > 0.2 else (0.85, 0.85, 0.85)
 
 
 def borders(ids: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,6 +1,7 @@
 """Deferred re-texturing held against the truth: the same scene rendered again with the new textures.
 
-    python benchmarks/retexture.py [--side 256] [--scenes 3] [--samples 16] [--paths 1024] [--big 512] [--strip OUT.png]
+    python benchmarks/retexture.py [--side 256] [--scenes 3] [--samples 16] [--paths 1024] [--big 512]
+                                   [--seed 4] [--strip OUT.png]
 
 Scenes are those of `read: dice` and `read: tabletop`, two views each. Source pictures are what the readers give:
 `samples` paths per pixel, denoised, sRGB in 8 bits. `Retexture` changes them; the truth is `rerender.retextured` of the
@@ -203,7 +204,7 @@ def _bytes(value: Any) -> bytes:
 
 def setting(name: str, given: argparse.Namespace, variant: str, folders: tuple[Path, Path]) -> tuple[Any, list[Any]]:
     """All figures of one scene, and the rows of its strip."""
-    judge = Judge(given.side, given.samples, given.paths, variant, name)
+    judge = Judge(given.side, given.samples, given.paths, variant, name, given.seed)
     stage, reader, rows = staged(name, folders[0]), judge.reader(given.scenes), list[Any]()
     frames, pairs = list[Frame](), list[dict[str, float]]()
     told, guessed, lights = list[Any](), list[Any](), list[Any]()
@@ -227,7 +228,7 @@ def setting(name: str, given: argparse.Namespace, variant: str, folders: tuple[P
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("side", 256), ("scenes", 3), ("samples", 16), ("paths", 1024), ("big", 512)):
+    for name, value in (("side", 256), ("scenes", 3), ("samples", 16), ("paths", 1024), ("big", 512), ("seed", 4)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--strip", type=Path)
     given = parser.parse_args()
@@ -252,7 +253,7 @@ def main() -> int:
             claims[f"{name}_speedup_{each}"] = figures["time"][each]["speedup"]
     claims["shading_db"] = details["tabletop"]["shading_db"]
     claims["shading_guessed_db"] = details["tabletop"]["shading_guessed_db"]
-    sizes = {name: getattr(given, name) for name in ("side", "scenes", "samples", "paths", "big")}
+    sizes = {name: getattr(given, name) for name in ("side", "scenes", "samples", "paths", "big", "seed")}
     machine = {"cores": os.cpu_count(), "load_average": [round(v, 1) for v in os.getloadavg()]}
     packages = ("mitsuba", "drjit", "pyoidn", "numpy", "opencv-python-headless")
     measure.publish("retexture", claims, {"sizes": sizes, "machine": machine, **details}, packages)

@@ -83,8 +83,10 @@ def rays(camera: Camera, size: tuple[int, int]) -> Float32:
         return np.concatenate([straight, np.ones((height, width, 1))], -1).astype(np.float32)
     inverse = np.linalg.inv(k).astype(np.float32)
     x, y = np.arange(width, dtype=np.float32) + np.float32(0.5), np.arange(height, dtype=np.float32) + np.float32(0.5)
-    found = inverse[:, 0] * x[None, :, None] + inverse[:, 1] * y[:, None, None] + inverse[:, 2]
-    return np.asarray(found, np.float32)
+    found = np.empty((height, width, 3), np.float32)
+    for axis, (along_x, along_y, ahead) in enumerate(inverse):
+        np.add(along_x * x, (along_y * y + ahead)[:, None], out=found[..., axis])
+    return found
 
 
 def anchor(instance: Instance, camera: Camera | None) -> tuple[Mode, NDArray[np.float64]] | None:
@@ -103,7 +105,7 @@ def anchor(instance: Instance, camera: Camera | None) -> tuple[Mode, NDArray[np.
 def on_uv(uv: Float32, inside: Bools, position: Float32 | None) -> Spots:
     """The spots of an object that has texture coordinates; [h, w, 2] `uv`, pixels without finite ones left out."""
     values = uv.transpose(2, 0, 1)
-    pixels = inside & np.isfinite(values).all(0)
+    pixels = inside & np.isfinite(values[0] + values[1])
     where = None if position is None else position.transpose(2, 0, 1)
     return Spots(pixels, values, "uv", None, np.eye(3, dtype=np.float32), where)
 

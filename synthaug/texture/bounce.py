@@ -9,12 +9,14 @@ picture or is hidden sends nothing, and nothing stands between two cells; furthe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.camera import Camera
+from synthaug.texture.lighting import tripled
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -58,8 +60,8 @@ class Bounce:
         y = (np.arange(height, dtype=np.float32)[cut[0]] + 0.5) * (len(self.rows) / height) - 0.5
         x = (np.arange(width, dtype=np.float32)[cut[1]] + 0.5) * (len(self.columns) / width) - 0.5
         maps = np.meshgrid(x, y)
-        between = cv2.remap(cells, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return np.asarray(between[..., :3] / between[..., 3:], np.float32)
+        between: Any = cv2.remap(cells, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return np.asarray(between[..., :3] / tripled(between[..., 3]), np.float32)
 
 
 def gathered(change: Float32, position: Float32, normals: Float32, camera: Camera) -> Bounce:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,13 +20,14 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 _USUAL = np.array([1.0, 0, 0, 0, 0.7, 0, 0, 0])
 """Expected c0, c, s0, s; a coat mirrors darker things than what shines on the object."""
-_SPREAD = np.array([0.25, 0.5, 0.5, 0.5, 0.7, 1, 1, 1])
+_SPREAD = np.array([0.25, 0.5, 0.5, 0.5, 0.35, 1, 1, 1])
 """How far they usually are from that."""
 _NOISE = 0.02
 """Spread of pixels around the model, linear."""
 _ALIKE = 10.0
 """Neighbouring pixels that err alike: so many count as one."""
 _ROUNDS = 3
+_SUM = np.ones((1, 3))
 _SURE = 0.05
 _ENOUGH = 1000
 """Pixels that the fit looks at, about."""
@@ -63,7 +65,7 @@ def fit(pixels: Pixels, colour: Float32) -> tuple[Float32, Float32]:
         [h, w] factor on the diffuse light, above 0; [h, w, 3] what the coat mirrors.
     """
     # Evenly over the object: more pixels than these say nothing new, and cost.
-    chosen = np.flatnonzero(total(pixels.sure) > _SURE)
+    chosen = np.flatnonzero(cv2.transform(pixels.sure, _SUM) > _SURE)
     chosen = chosen[:: max(len(chosen) // _ENOUGH, 1)]
     if not len(chosen):
         mirrored = pixels.shine[..., None] * (colour * np.float32(_USUAL[4]))
@@ -74,12 +76,17 @@ def fit(pixels: Pixels, colour: Float32) -> tuple[Float32, Float32]:
     ways = np.concatenate([np.ones((len(normals), 1)), normals - middle], 1)
     coated = bool(pixels.shine.any())
     found = _solved(pixels, chosen, weights, ways, colour if coated else None)
-    own = pixels.normals - middle.astype(np.float32)
-    factor = np.clip(own @ found[1:4].astype(np.float32) + np.float32(found[0]), 0.03, 4)
+    factor = np.clip(_along(pixels.normals, found[:4], middle), 0.03, 4)
     if not coated:
         return factor, np.zeros_like(pixels.image)
-    mirror = np.clip(own @ found[5:].astype(np.float32) + np.float32(found[4]), 0, 6) * pixels.shine
+    mirror = np.clip(_along(pixels.normals, found[4:], middle), 0, 6) * pixels.shine
     return factor, np.asarray(mirror[..., None] * colour, np.float32)
+
+
+def _along(normals: Float32, ways: Float64, middle: Float64) -> Float32:
+    """[h, w]: a number and what is added to it along normals as they differ from their middle."""
+    row = np.append(ways[1:], ways[0] - ways[1:] @ middle)
+    return np.asarray(cv2.transform(normals, row[None].astype(np.float32)), np.float32)
 
 
 def _solved(

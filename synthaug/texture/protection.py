@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,9 +30,9 @@ _INKS = ((0.012, 0.012, 0.012), (0.85, 0.85, 0.85))
 """Linear black and white of print, for marks that the new surface would swallow."""
 _LIGHT, _MIRRORED = 0.8, 0.03
 """Usual light on a base, and what a coat usually mirrors."""
-_WIDE = (5, 5)
-_DOUBT = 0.001
-"""Square of a difference of colours that is too small to tell shares by."""
+_WIDE, _THREE = (5, 5), (3, 3)
+_DOUBT = 0.002
+"""Square of the spread of a pixel around the mixture of two colours, over that of a share around the expected one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,15 +82,17 @@ def marks(albedo: Float32, shading: Shading, image: Float32, inside: Bools, dist
     mixed = _spread(core) & _spread(inside & ~core) & inside
     light = np.maximum(shading.light[mixed], np.float32(1e-3))
     seen = np.asarray((image[mixed] - shading.rest[mixed]) / light, np.float32)
-    share[mixed] = share_of_first(seen, mark[mixed], under[mixed])
+    # The pass has one sample a pixel: the mean of those around it is what the share of one is expected to be.
+    expected: Any = cv2.blur(solid, _THREE, borderType=cv2.BORDER_REPLICATE)[mixed]
+    share[mixed] = share_of_first(seen, mark[mixed], under[mixed], expected)
     colour, ground = np.median(albedo[core], axis=0), np.median(albedo[inside & ~core], axis=0)
     return Marks(share, mixed, under, mark, colour, ground)
 
 
-def share_of_first(seen: Float32, first: Float32, second: Float32) -> Float32:
-    """[N] shares of the first colour in mixtures of two, all [N, 3]; a half where the two are alike."""
+def share_of_first(seen: Float32, first: Float32, second: Float32, expected: Float32) -> Float32:
+    """[N] shares of the first colour in mixtures of two, all [N, 3], held to those [N] that are expected."""
     apart = first - second
-    along = ((seen - second) * apart).sum(1) + _DOUBT / 2
+    along = ((seen - second) * apart).sum(1) + _DOUBT * expected
     return np.clip(along / ((apart * apart).sum(1) + _DOUBT), 0, 1).astype(np.float32)
 
 
@@ -101,7 +104,7 @@ def _around(values: Float32, weight: Float32) -> Float32:
 
 
 def _spread(mask: Bools) -> Bools:
-    return cv2.dilate(mask.view(np.uint8), np.ones(_WIDE, np.uint8)).view(np.bool_)
+    return cv2.dilate(mask.view(np.uint8), np.ones(_THREE, np.uint8)).view(np.bool_)
 
 
 def ink(found: Marks, grounds: Sequence[Float32], index: float) -> tuple[float, float, float] | bool | None:

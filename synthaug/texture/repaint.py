@@ -8,11 +8,13 @@ divided. Where protected marks end, both sides are known, and the pixel is put t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synthaug.texture.lighting import tripled
 from synthaug.texture.protection import Marks
 from synthaug.texture.shading import Shading
 
@@ -66,8 +68,10 @@ def change(
         cover: [h, w], share of the object in each pixel, where a pass says it; else it is estimated.
         fringe: Whether pixels beside the object change as well.
     """
-    shown = surface.base * shading.light + shading.rest
-    found = (shown - image) * surface.share[..., None]
+    found = surface.base * shading.light
+    found += shading.rest
+    found -= image
+    found *= tripled(surface.share)
     if surface.marks is not None:
         found = _with_marks(found, image, shading, surface)
     border = np.nonzero(inside & ~pure)
@@ -75,13 +79,22 @@ def change(
     if len(border[0]):
         new = found[border] + image[border]
         lit = shading.of_pixels(border, image, other, None if cover is None else cover[border])
-        share = surface.share[border] * (1 if surface.marks is None else 1 - surface.marks.share[border])
-        step = (surface.base[border] - shading.base[border]) * lit * share[:, None]
+        step = _wanted(shading, surface, border) * lit
         found[border] = _between(image[border], step, new, other[border])
-    found[~inside] = 0
+    found = np.asarray(cv2.copyTo(found, inside.view(np.uint8)), np.float32)
     if fringe:
         _beside(found, image, inside, shading, surface, other, cover)
     return found
+
+
+def _wanted(shading: Shading, surface: Surface, rows: Any) -> Float32:
+    """[N, 3]: change of base where marks keep their colour, or are repainted."""
+    step = (surface.base[rows] - shading.base[rows]) * surface.share[rows][:, None]
+    if surface.marks is None:
+        return step
+    part = surface.marks.share[rows][:, None]
+    drawn = np.float32(0) if surface.ink is None else surface.ink - shading.base[rows]
+    return np.asarray((1 - part) * step + part * drawn, np.float32)
 
 
 def _with_marks(found: Float32, image: Float32, shading: Shading, surface: Surface) -> Float32:
@@ -146,16 +159,20 @@ def behind(image: Float32, inside: Bools, ids: NDArray[np.int32]) -> Float32:
     touching = cv2.dilate(inside.view(np.uint8), _THREE) > 0
     beside = np.where(inside, -1, ids)
     # The object's own border pixels take the largest id next to them: ids of neighbours do not mix.
-    spread = cv2.dilate(beside.astype(np.float32), _THREE).astype(np.int32)
-    wanted = np.where(inside, spread, ids)
+    spread = cv2.dilate(beside.astype(np.float32), _THREE)
+    rows, columns = np.nonzero(touching & (cv2.erode(inside.view(np.uint8), _THREE) == 0))
+    wanted = np.where(inside[rows, columns], spread[rows, columns].astype(np.int32), ids[rows, columns])
     found = np.full(image.shape, np.nan, np.float32)
-    for number in np.unique(beside[touching & ~inside]):
+    clear = np.where(touching, -1, beside)
+    for number in np.unique(ids[rows, columns][~inside[rows, columns]]):
         # Only around where the two meet.
-        rows, columns = np.nonzero((wanted == number) & touching)
-        part = (slice(max(rows.min() - 4, 0), rows.max() + 5), slice(max(columns.min() - 4, 0), columns.max() + 5))
-        clear = ((beside[part] == number) & ~touching[part]).astype(np.float32)
-        count = cv2.blur(clear, (7, 7), borderType=cv2.BORDER_CONSTANT)
-        total = cv2.blur(clear[..., None] * image[part], (7, 7), borderType=cv2.BORDER_CONSTANT)
-        here = (wanted[part] == number) & (count > 1e-3)
-        found[part][here] = total[here] / count[here][:, None]
+        chosen = wanted == number
+        y, x = rows[chosen], columns[chosen]
+        top, left = max(y.min() - 4, 0), max(x.min() - 4, 0)
+        part = (slice(top, y.max() + 5), slice(left, x.max() + 5))
+        weight = (clear[part] == number).astype(np.float32)
+        count = cv2.blur(weight, (7, 7), borderType=cv2.BORDER_CONSTANT)[y - top, x - left]
+        total = cv2.blur(tripled(weight) * image[part], (7, 7), borderType=cv2.BORDER_CONSTANT)[y - top, x - left]
+        known = count > 1e-3
+        found[y[known], x[known]] = total[known] / count[known][:, None]
     return found

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.errors import Rejected
 from synthaug.labels import Instance
-from synthaug.texture import anchoring, protection, repaint, wear
+from synthaug.texture import anchoring, attributes, protection, repaint, wear
 from synthaug.texture.anchoring import Spots
+from synthaug.texture.lighting import tripled
 from synthaug.texture.placement import Placement, metres_per_uv, place, snapped
 from synthaug.texture.retexture_view import Cut, View
 from synthaug.texture.shading import base_of, pure_pixels
@@ -20,7 +21,6 @@ from synthaug.texture.tiles import Tile, Tiles
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
-ATTRIBUTE = "metres_per_uv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ def renewed(view: View, instance: Instance, wish: Wish, tiles: Tiles) -> dict[st
     pure = pure_pixels(inside, cover)
     shading = view.shading(cut, inside, pure, wish.index)
     share = np.zeros(inside.shape, np.float32)
-    share[spots.pixels] = found.colour[:, 3] * _covered(spots, placement, wish, tiles)
     base = np.zeros((*inside.shape, 3), np.float32)
-    base[spots.pixels] = base_of(np.clip(found.colour[:, :3], 0, 1), wish.index)
+    where = np.flatnonzero(spots.pixels)
+    share.reshape(-1)[where] = found.colour[:, 3] * _covered(spots, placement, wish, tiles)
+    base.reshape(-1, 3)[where] = base_of(np.clip(found.colour[:, :3], 0, 1), wish.index)
     base *= view.gain(cut, spots.pixels, found.lean, wish.relief)
     marks, ink = None, None
     if wish.protect > 0 and view.albedo is not None:
@@ -81,12 +82,14 @@ def renewed(view: View, instance: Instance, wish: Wish, tiles: Tiles) -> dict[st
     surface = repaint.Surface(base, share, marks, painted)
     image, ids = view.image[cut], view.ids[cut]
     change = repaint.change(image, ids, inside, pure, shading, surface, cover, fringe=wish.fringe)
-    mixed = np.asarray(shading.base + share[..., None] * (base - shading.base), np.float32)
+    mixed = np.asarray(shading.base + tripled(share) * (base - shading.base), np.float32)
     view.add(cut, instance.id, change, mixed)
     facts: dict[str, Any] = {**placement.to_json(), "covered": wish.drawn["cover"]}
     if measured:
         facts["metres_per_uv"] = [round(v, 6) for v in measured]
-    return facts | ({"marks": "repainted" if ink else "kept"} if marks is not None else {})
+    if marks is not None:
+        facts["marks"] = "repainted" if ink else "kept"
+    return facts | ({"ink": [round(v, 6) for v in ink]} if isinstance(ink, tuple) else {})
 
 
 def _spots(view: View, instance: Instance, wish: Wish, cut: Cut, inside: Bools) -> Spots:
@@ -125,30 +128,13 @@ def _placement(
     offset = (float(drawn["offset"][0]), float(drawn["offset"][1]))
     size, measured = (1.0, 1.0), None
     if spots.mode == "uv":
-        told = _told(instance) or wish.size
+        told = attributes.metres_per_uv(instance) or wish.size
         if told is None and spots.position is not None:
             measured = metres_per_uv(spots.values.transpose(1, 2, 0), spots.position.transpose(1, 2, 0), spots.pixels)
         size = told or (snapped(measured) if measured else size)
     factor = float(drawn["scale"])
     size = (size[0] / factor, size[1] / factor)
     return place(tile.entry, size, float(drawn["turn"]), offset, spots.mode), measured
-
-
-def _told(instance: Instance) -> tuple[float, float] | None:
-    """The attribute `metres_per_uv` of an instance; None where there is none.
-
-    Raises:
-        Rejected: Under `label`, for anything but two lengths.
-    """
-    value = instance.attributes.get(ATTRIBUTE)
-    if value is None:
-        return None
-    pair = cast("Sequence[Any]", value) if isinstance(value, list | tuple) else ()
-    if len(pair) != 2 or not all(isinstance(v, int | float) and 0 < v < np.inf for v in pair):
-        raise Rejected(
-            "label", f"instance {instance.id}: attribute {ATTRIBUTE}={value!r}, expected two lengths in metres"
-        )
-    return float(pair[0]), float(pair[1])
 
 
 def _covered(spots: Spots, placement: Placement, wish: Wish, tiles: Tiles) -> Float32 | float:

@@ -18,6 +18,7 @@ from synthaug.texture.shading import Shading, base_of, fresnel, separated, uncli
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Cut = tuple[slice, slice]
+IndexOf = Callable[[Instance | None], float]
 _MARGIN = 5
 """Pixels around an object: as far as the neighbourhoods that look at its border reach."""
 _SAMPLES = 4096
@@ -33,11 +34,11 @@ class View:
     Args:
         image: [H, W, 3], linear.
         labels: With its passes.
-        index_of: Index of refraction of the coat by class name; "" asks for what is no object.
+        index_of: Index of refraction of the coat of an instance; None asks for what is no object.
         shoulder: Value from which the camera rolled off towards white; 1 for none (`unrolled`).
     """
 
-    def __init__(self, image: Float32, labels: Labels, index_of: Callable[[str], float], shoulder: float = 1.0) -> None:
+    def __init__(self, image: Float32, labels: Labels, index_of: IndexOf, shoulder: float = 1.0) -> None:
         self.source, self.labels, self.index_of, self.shoulder = image, labels, index_of, shoulder
         self.image: Float32 = unrolled(image, shoulder)
         self.albedo: Float32 | None = labels.passes.get("albedo")
@@ -64,9 +65,9 @@ class View:
     def add(self, cut: Cut, number: int, change: Float32, base: Float32) -> None:
         """Takes up the change of one object, and the base [h, w, 3] that it has from now on."""
         self._done[cut] += change
-        changed = total(np.abs(change)) != 0
+        changed = cv2.transform(np.abs(change), np.ones((1, 3))) != 0
         self._changed[cut] |= changed
-        self._renewed.append((cut, number, base * changed[..., None]))
+        self._renewed.append((cut, number, np.asarray(cv2.copyTo(base, changed.view(np.uint8)), np.float32)))
 
     def exchange(self) -> None:
         """Adds what the changed objects send on to each other (`bounce`), where passes say how they lie."""
@@ -81,8 +82,9 @@ class View:
         """[3, H, W], linear, not below zero where anything changed; elsewhere the picture to the bit."""
         done = np.empty((3, *self.labels.size), np.float32)
         for channel, plane in enumerate(done):
+            np.copyto(plane, self.source[..., channel])
             new = rolled(np.maximum(self._done[..., channel], 0), self.shoulder)
-            np.copyto(plane, np.where(self._changed, new, self.source[..., channel]))
+            np.copyto(plane, new, where=self._changed)
         return done
 
     @cached_property
@@ -120,10 +122,10 @@ class View:
     def _base_on(self, grid: Cut) -> Float32:
         assert self.albedo is not None
         albedo = np.clip(self.albedo[grid], 0, 1)
-        base = base_of(albedo, self.index_of(""))
+        base = base_of(albedo, self.index_of(None))
         ids = self.ids[grid]
         for instance in self.labels.instances:
-            index = self.index_of(self.labels.category(instance).name)
+            index = self.index_of(instance)
             here = ids == instance.id
             base[here] = base_of(albedo[here], index)
         return base
@@ -153,7 +155,8 @@ class View:
         if self.albedo is None:
             normals = self._facing(cut)
             return intrinsic.estimated(image, inside, pure, normals, self.light.irradiance(normals))
-        base = np.where(inside[..., None], base_of(np.clip(np.nan_to_num(self.albedo[cut]), 0, 1), index), 0)
+        albedo = np.clip(np.fmax(self.albedo[cut], np.float32(0)), 0, 1)
+        base = np.asarray(cv2.copyTo(base_of(albedo, index), inside.view(np.uint8)), np.float32)
         normals = self._facing(cut)
         even = self.light.irradiance(normals)
         return separated(image, base, pure, normals, even, self._shine(cut, normals, index), self.light.colour)
@@ -163,8 +166,12 @@ class View:
         towards = np.array([0, 0, -1], np.float32)
         if self.normals is None:
             return np.broadcast_to(towards, self.image[cut].shape).copy()
-        normals = self.normals[cut]
-        return np.where(np.isfinite(total(normals))[..., None], normals, towards)
+        normals = np.ascontiguousarray(self.normals[cut])
+        unknown = ~np.isfinite(total(normals))
+        if unknown.any():
+            normals = normals.copy()
+            normals[unknown] = towards
+        return normals
 
     def _shine(self, cut: Cut, normals: Float32, index: float) -> Float32:
         if index <= 1:
@@ -195,8 +202,11 @@ def unrolled(image: Float32, shoulder: float) -> Float32:
     if shoulder >= 1:
         return image
     room = np.float32(1 - shoulder)
-    left = np.clip((1 - image) / room, np.float32(_LAST), 1)
-    return np.where(image > shoulder, np.float32(shoulder) - room * np.log(left), image).astype(np.float32)
+    found = image.flatten()
+    over = np.flatnonzero(found > shoulder)
+    left = np.clip((1 - found[over]) / room, np.float32(_LAST), 1)
+    found[over] = np.float32(shoulder) - room * np.log(left)
+    return found.reshape(image.shape)
 
 
 def rolled(values: Float32, shoulder: float) -> Float32:
@@ -204,5 +214,7 @@ def rolled(values: Float32, shoulder: float) -> Float32:
     if shoulder >= 1:
         return values
     room = np.float32(1 - shoulder)
-    over = np.maximum(values - np.float32(shoulder), 0) / room
-    return np.where(values > shoulder, 1 - room * np.exp(-over), values).astype(np.float32)
+    found = values.flatten()
+    over = np.flatnonzero(found > shoulder)
+    found[over] = 1 - room * np.exp((np.float32(shoulder) - found[over]) / room)
+    return found.reshape(values.shape)

@@ -21,10 +21,14 @@ Float32 = NDArray[np.float32]
 TAPS = 16
 _STEPS = (1, 2, 3, 4, 6, 8, 12, TAPS)
 """Numbers of taps that are in use: fewer groups of pixels, hardly more samples."""
+_GROUPS = np.searchsorted(_STEPS, np.arange(TAPS + 1))
+"""Which of the steps so many taps are."""
 _SHARP = 0.5
 """Levels by which the sampling is finer than the footprint: the mean over a pixel is a box, which is narrower than the
 two boxes that are a level read with linear interpolation. More taps along the longer axis make up for it."""
 _SCALE = 65535.0
+_TURN = np.array([[1], [-1]], np.float32)
+"""Of swapped values: the quarter turn that makes a square of one side."""
 _BLOCK = 16384
 """Samples in a row of a call to OpenCV, which takes no row of more than 32767."""
 _FARTHEST = 1e6
@@ -118,18 +122,18 @@ def sample(tile: Pyramid, places: Float32, across: Float32, down: Float32) -> Fl
     # A footprint below a texel needs one tap; a longer one a tap for each width that the level resolves.
     ratio = np.maximum(longer / np.maximum(shorter, np.float32(1)), np.float32(1))
     ratio[longer > 1] *= np.float32(2**_SHARP)
-    group = np.searchsorted(np.array(_STEPS, np.float32), np.minimum(ratio - np.float32(0.05), TAPS))
+    group = _GROUPS[np.ceil(np.minimum(ratio - np.float32(0.05), np.float32(TAPS))).astype(np.intp)]
     widest = np.maximum(np.maximum(shorter, longer * np.float32(1 / TAPS)), np.float32(1e-6))
     level = np.clip(np.log2(widest) - np.float32(_SHARP), 0, len(tile.sizes) - 1)
     found = np.empty((places.shape[1], 4), np.float32)
-    for number in np.unique(group):
+    for number in np.flatnonzero(np.bincount(group)):
         chosen = np.flatnonzero(group == number)
-        whole = len(chosen) == len(group)
-        rows = (places, axis, level) if whole else (places[:, chosen], axis[:, chosen], level[chosen])
-        found[slice(None) if whole else chosen] = _mean(tile, *rows, _STEPS[number])
-    found *= tile.reach / np.float32(_SCALE)
-    found += tile.lowest
-    return found
+        # In runs that stay in the processor's cache.
+        for start in range(0, len(chosen), _BLOCK):
+            run = chosen[start : start + _BLOCK]
+            found[run] = _mean(tile, places.take(run, 1), axis.take(run, 1), level.take(run), _STEPS[number])
+    row = np.column_stack([np.diag(tile.reach / np.float32(_SCALE)), tile.lowest])
+    return np.asarray(cv2.transform(found[:, None], row)[:, 0], np.float32) if len(found) else found
 
 
 def _axes(across: Float32, down: Float32) -> tuple[Float32, Float32, Float32]:
@@ -142,7 +146,7 @@ def _axes(across: Float32, down: Float32) -> tuple[Float32, Float32, Float32]:
     longer, shorter = np.sqrt(middle + root), np.sqrt(np.maximum(middle - root, 0))
     lies = half >= 0
     axis = np.stack([np.where(lies, half + root, b), np.where(lies, b, root - half)])
-    axis *= longer / np.maximum(np.hypot(axis[0], axis[1]), np.float32(1e-20))
+    axis *= longer / np.maximum(np.sqrt(axis[0] ** 2 + axis[1] ** 2), np.float32(1e-20))
     return axis, longer, shorter
 
 
@@ -158,11 +162,14 @@ def _mean(tile: Pyramid, places: Float32, axis: Float32, level: Float32, taps: i
     between = np.flatnonzero(share > 0.02)
     if len(between):
         whole = len(between) == len(level)
-        upper = _read(tile, spots if whole else spots[:, :, between], low[between] + 1)
+        upper = _read(tile, spots if whole else spots.take(between, 2), low[between] + 1)
+        part = np.asarray(cv2.merge([share[between]] * 4), np.float32).reshape(-1, 4)
         if whole:
-            found += share[:, None] * (upper - found)
+            upper -= found
+            upper *= part
+            found += upper
         else:
-            found[between] += share[between, None] * (upper - found[between])
+            found[between] += part * (upper - found[between])
     return found
 
 
@@ -205,12 +212,13 @@ def steps(values: Float32, inside: NDArray[np.bool_], jump: float = np.inf) -> t
         Two arrays [2, h, w]: in x and in y.
     """
     across, down = changes(values, inside, jump)
-    lost_x, lost_y = np.isnan(across[0]), np.isnan(down[0])
-    if (lost_x & inside).any() or (lost_y & inside).any():
-        square = np.stack([down[1], -down[0]]), np.stack([-across[1], across[0]])
-        across, down = np.where(lost_x, square[0], across), np.where(lost_y, square[1], down)
-        both = lost_x & lost_y
-        across[:, both], down[:, both] = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
+    lost = [np.flatnonzero(np.isnan(way[0]) & inside) for way in (across, down)]
+    if len(lost[0]) or len(lost[1]):
+        flat = [way.reshape(2, -1) for way in (across, down)]
+        square_x, square_y = flat[1][::-1, lost[0]] * _TURN, flat[0][::-1, lost[1]] * -_TURN
+        flat[0][:, lost[0]], flat[1][:, lost[1]] = square_x, square_y
+        both = np.intersect1d(*lost, assume_unique=True)
+        flat[0][:, both], flat[1][:, both] = np.array([[1.0], [0.0]]), np.array([[0.0], [1.0]])
     return across, down
 
 
@@ -222,17 +230,28 @@ def changes(values: Float32, inside: NDArray[np.bool_], jump: float = np.inf) ->
 def _change(values: Float32, inside: NDArray[np.bool_], axis: int, jump: float) -> Float32:
     first, second = _cut(axis, slice(None, -1)), _cut(axis, slice(1, None))
     change = values[second] - values[first]
-    length = np.einsum("kij,kij->ij", change, change)
-    length[~(inside[first[1:]] & inside[second[1:]] & (length < jump * jump))] = np.inf
+    length = np.square(change[0])
+    for plane in change[1:]:
+        length += plane * plane
+    fair = inside[first[1:]] & inside[second[1:]] & (length < jump * jump)
     after, before = np.zeros_like(values), np.zeros_like(values)
     long_after, long_before = (np.full(values.shape[1:], np.inf, np.float32) for _ in range(2))
-    after[first], before[second] = change, change
-    long_after[first[1:]], long_before[second[1:]] = length, length
+    np.copyto(long_after[first[1:]], length, where=fair)
+    long_before[second[1:]] = long_after[first[1:]]
+    # What is not fair may not be finite: it is left out before it meets a weight of 0.
+    mask = np.ascontiguousarray(fair).view(np.uint8)
+    for number, plane in enumerate(change):
+        kept = cv2.copyTo(plane, mask).reshape(mask.shape)
+        after[number][first[1:]], before[number][second[1:]] = kept, kept
     near, far = np.minimum(long_after, long_before), np.maximum(long_after, long_before)
-    found = np.where(long_after <= long_before, after, before)
-    np.copyto(found, (after + before) / 2, where=far <= 4 * near)
-    found[:, np.isinf(near)] = np.nan
-    return found
+    even = (far <= 4 * near).astype(np.float32) * np.float32(0.5)
+    ahead = even + ((even == 0) & (long_after <= long_before))
+    after *= ahead
+    before *= 1 - ahead
+    after += before
+    with np.errstate(invalid="ignore"):
+        after += near * np.float32(0)  # NaN where there is no neighbour
+    return after
 
 
 def _cut(axis: int, part: slice) -> tuple[slice, ...]:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synthaug.texture import own_light
-from synthaug.texture.lighting import total
+from synthaug.texture.lighting import total, tripled
 
 Float32 = NDArray[np.float32]
 Bools = NDArray[np.bool_]
@@ -27,9 +27,9 @@ _PLAIN = 0.001
 """Square of the noise of a picture over the expected spread of q: what a place must know to be believed by half."""
 _COATED = 0.01
 """Likewise with a coat, whose reflections are not known better than a few hundredths."""
-_EVEN = ((0.1, 4), (0.7, 2))
-"""Relative changes of albedo among neighbours at which a pixel's own value, and its vote among others, count half; and
-the powers by which they fall off."""
+_EVEN = (0.1, 0.7)
+"""Relative changes of albedo among neighbours at which a pixel's own value, and its vote among others, count half; they
+fall off by the powers 4 and 2."""
 _BRIGHTEST = 1.2
 """Under a coat, q above this much of that around it is a reflection."""
 _WHITE = (0.7, 0.95)
@@ -37,7 +37,8 @@ _WHITE = (0.7, 0.95)
 _WHOLE = 0.995
 """Share of a pixel from which an object counts as all of it."""
 _THREE = np.ones((3, 3), np.uint8)
-_NEAR = (5, 5)
+_NEAR, _SIDE = (5, 5), (3, 3)
+_SUM = np.ones((1, 3))
 _USUAL = 0.75
 """Mean share of an object in the pixels at its border whose centres it covers."""
 _LOOSE = 0.2
@@ -132,7 +133,7 @@ def separated(
 ) -> Shading:
     """E and S of one object.
 
-    Costs about 0.7 ms, and 0.2 microseconds a pixel of the cut.
+    Costs about 0.7 ms, and 0.06 microseconds a pixel of the cut.
 
     Args:
         image: [h, w, 3], linear.
@@ -146,36 +147,54 @@ def separated(
     sure, fair = _sure(base, pure)
     # What is nearly white may have been brighter than a picture can say.
     seen = unclipped(image)
-    votes, among = sure[..., None] * seen, fair[..., None] * seen
+    votes, among = tripled(sure) * seen, tripled(fair) * seen
     coated = bool(shine.any())
     expected = base * even
     factor, coat = own_light.fit(own_light.Pixels(image, expected, shine, normals, among), colour)
-    even = even * factor[..., None]
+    factor = tripled(factor)
+    even = even * factor
     shown = image - coat if coated else image
     least = np.float32(_COATED if coated else _PLAIN)
-    expected = base * even
-    told, known = expected * shown, expected * expected
+    expected *= factor
     # The pass has one sample a pixel, so what is expected is noisy where albedo is fine; multiplied by itself it would
     # always seem too bright. Means of the neighbours weigh it without bias.
-    weigh = among * cv2.blur(expected, (3, 3), borderType=cv2.BORDER_CONSTANT)
-    fair_told, fair_known = (np.asarray(weigh * x, np.float32) for x in (shown, expected))
-    far = _far(fair_told, fair_known, pure, least)
-    near_told, near_known = (cv2.blur(x, _NEAR, borderType=cv2.BORDER_CONSTANT) for x in (fair_told, fair_known))
-    around = (near_told + least * far) / (near_known + least)
-    q = (votes * told + least * around) / (votes * known + least)
+    weigh = _near(expected, _SIDE)
+    weigh *= among
+    told, known = weigh * shown, np.multiply(weigh, expected, out=weigh)
+    far = _far(told, known, pure, least)
+    around = _near(told)
+    around += np.multiply(far, least, out=far)
+    near = _near(known)
+    around /= np.add(near, least, out=near)
+    known = votes * expected
+    q = known * shown
+    q += around * least
+    known *= expected
+    known += least
+    q /= known
     if coated:
-        q = np.minimum(q, _BRIGHTEST * around)
-    light = np.asarray(np.maximum(q, 0) * even, np.float32)
+        np.minimum(q, np.multiply(around, np.float32(_BRIGHTEST), out=around), out=q)
+    light = np.multiply(np.maximum(q, 0, out=q), even, out=even)
     rest = np.asarray(image - base * light, np.float32)
-    return Shading(light, _kept(rest, votes, coat), base, sure)
+    return Shading(light, _kept(rest, votes, coat if coated else None), base, sure)
 
 
-def _kept(rest: Float32, votes: Float32, coat: Float32) -> Float32:
-    """[h, w, 3]: S where a pixel's own value is to be believed, elsewhere that of those around it."""
-    reach = cv2.blur(votes, _NEAR, borderType=cv2.BORDER_CONSTANT)
-    around = cv2.blur(votes * rest, _NEAR, borderType=cv2.BORDER_CONSTANT)
-    around = (around + np.float32(0.02) * coat) / (reach + np.float32(0.02))
-    return np.asarray(votes * rest + (1 - votes) * around, np.float32)
+def _near(values: Float32, size: tuple[int, int] = _NEAR) -> Float32:
+    """Means over the neighbours; zeros lie outside."""
+    return np.asarray(cv2.blur(values, size, borderType=cv2.BORDER_CONSTANT), np.float32)
+
+
+def _kept(rest: Float32, votes: Float32, coat: Float32 | None) -> Float32:
+    """[h, w, 3]: S where a pixel's own value is to be believed, elsewhere of those around it; overwrites `rest`."""
+    around = _near(votes * rest)
+    if coat is not None:
+        around += np.float32(0.02) * coat
+    reach = _near(votes)
+    around /= np.add(reach, np.float32(0.02), out=reach)
+    rest -= around
+    rest *= votes
+    rest += around
+    return rest
 
 
 def unclipped(image: Float32) -> Float32:
@@ -183,13 +202,15 @@ def unclipped(image: Float32) -> Float32:
     return np.clip((_WHITE[1] - image) / np.float32(_WHITE[1] - _WHITE[0]), 0, 1)
 
 
-def _far(told: Float32, known: Float32, pure: Bools, least: np.float32) -> Float32:
-    """[h, w, 1]: q over two fifths of the object's side, of all channels together, leaning on 1."""
+def _far(told: Any, known: Any, pure: Bools, least: np.float32) -> Float32:
+    """[h, w, 3]: q over two fifths of the object's side, of all channels together, leaning on 1."""
     size = int(np.sqrt(np.count_nonzero(pure)))
     wide = (2 * max(size // 5, 3) + 1,) * 2
     share = np.maximum(cv2.blur(pure.astype(np.float32), wide, borderType=cv2.BORDER_CONSTANT), np.float32(0.02))
-    told, known = (cv2.blur(total(x), wide, borderType=cv2.BORDER_CONSTANT) / share for x in (told, known))
-    return np.asarray((told + least) / (known + least), np.float32)[..., None]
+    told, known = (
+        cv2.blur(cv2.transform(x, _SUM), wide, borderType=cv2.BORDER_CONSTANT) / share for x in (told, known)
+    )
+    return tripled(np.asarray((told + least) / (known + least), np.float32))
 
 
 def pure_pixels(inside: Bools, cover: Float32 | None) -> Bools:
@@ -204,9 +225,12 @@ def _sure(base: Float32, pure: Bools) -> tuple[Float32, Float32]:
 
     Both are 0 at the border; where albedo changes from pixel to pixel the first falls off sooner.
     """
-    mean = total(base) / np.float32(3)
-    low = cv2.erode(np.where(pure, mean, np.float32(2)), _THREE)
-    high = cv2.dilate(np.where(pure, mean, np.float32(0)), _THREE)
-    change = (high - low) / (mean + np.float32(0.02))
-    sure, fair = (1 / (1 + (change / np.float32(s)) ** power) for s, power in _EVEN)
-    return np.where(pure, sure, 0).astype(np.float32), np.where(pure, fair, 0).astype(np.float32)
+    mean = cv2.transform(base, _SUM / 3)
+    solid = pure.astype(np.float32)
+    low = cv2.erode(mean * solid + 2 * (1 - solid), _THREE)
+    high = cv2.dilate(mean * solid, _THREE)
+    square = np.square((high - low) / (mean + np.float32(0.02)))
+    first, second = _EVEN
+    sure = solid / (1 + np.square(square / np.float32(first**2)))
+    fair = solid / (1 + square / np.float32(second**2))
+    return np.asarray(sure, np.float32), np.asarray(fair, np.float32)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from synthaug.texture import own_light
 from synthaug.texture.intrinsic import estimated, light_of
-from synthaug.texture.lighting import basis, fit
+from synthaug.texture.lighting import Light, basis, fit
 from synthaug.texture.shading import base_of, fresnel, pure_pixels, separated, unclipped
 
 Array = NDArray[Any]
@@ -31,6 +31,15 @@ def test_a_polynomial_is_found_again() -> None:
     light = fit((basis(n) @ COEFFICIENTS).astype(np.float32), n, np.ones(500, np.float32))
     assert np.abs(light.irradiance(n) - basis(n) @ COEFFICIENTS).max() < 0.02
     assert light.coefficients[0] == pytest.approx(COEFFICIENTS[0], abs=0.05)
+
+
+def test_a_picture_of_normals_gets_what_a_list_of_them_gets() -> None:
+    rng = np.random.default_rng(2)
+    light = Light(rng.normal(0, 1, (9, 3)).astype(np.float32) + np.eye(9, 3, dtype=np.float32), np.zeros(3, np.float32))
+    normals = rng.normal(0, 1, (7, 5, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
+    wanted = light.irradiance(normals.reshape(-1, 3)).reshape(7, 5, 3)
+    assert light.irradiance(normals) == pytest.approx(wanted, abs=1e-5)
 
 
 def test_what_does_not_fit_is_weighed_down() -> None:

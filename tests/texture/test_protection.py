@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -47,7 +48,8 @@ def test_pips_can_be_read_on_any_surface(tmp_path: Path, colour: tuple[int, int,
     before = oklab_from_linear(image)
     done, facts = painted(loaded(shelf(tmp_path / "lib", colour), protect=0.2, relief=0), image, labels)
     assert facts["board"]["marks"] == marks
-    assert "marks" not in facts["ball"]
+    assert facts["board"].get("ink") == (None if marks == "kept" else [0.012, 0.012, 0.012])
+    assert not {"marks", "ink"} & facts["ball"].keys()
     board = labels.passes["instance"] == 1
     core = board & (labels.passes["albedo"][..., 1] > 0.5)
     ground = board & ~protection._spread(core) & (np.abs(done - image).max(-1) > 0.01)
@@ -108,6 +110,30 @@ def test_a_surface_of_one_colour_has_no_marks(tmp_path: Path) -> None:
 def test_shares_of_two_colours() -> None:
     first, second = np.array([[0.8, 0.1, 0.2]], np.float32), np.array([[0.1, 0.5, 0.3]], np.float32)
     for share in (0.0, 0.3, 1.0):
-        mixed = share * first + (1 - share) * second
-        assert protection.share_of_first(mixed, first, second)[0] == pytest.approx(share, abs=0.002)
-    assert protection.share_of_first(first, first, first)[0] == pytest.approx(0.5)
+        mixed = np.asarray(share * first + (1 - share) * second, np.float32)
+        for expected in (0.0, 1.0):
+            found = protection.share_of_first(mixed, first, second, np.array([expected], np.float32))
+            assert found[0] == pytest.approx(share, abs=0.005), "colours this far apart speak for themselves"
+    for expected in (0.2, 0.9):
+        found = protection.share_of_first(first, first, first, np.array([expected], np.float32))
+        assert found[0] == pytest.approx(expected), "equal colours say nothing"
+
+
+def test_marks_at_the_border_of_an_object_are_repainted_too(tmp_path: Path) -> None:
+    """On the rim of the board red would remain red, were only what lies inside it repainted."""
+
+    def rimmed(number: int, uv: Array, own: Array) -> Array:
+        rim = (np.abs(uv - 0.5).max(1) > 0.44) & (np.floor(uv.sum(1) * 5) % 2 == 0) & (number == 1)
+        return np.where(rim[:, None], (0.75, 0.02, 0.02), (0.03, 0.05, 0.3))
+
+    staged = Stage(96)
+    image, labels = staged.render(rimmed).astype(np.float32), staged.labels(rimmed)
+    folder = shelf(tmp_path / "lib", (190, 60, 60))
+    done, facts = painted(loaded(folder, protect=0.2, relief=0), image, labels)
+    assert facts["board"]["marks"] == "repainted"
+    board = (labels.passes["instance"] == 1).astype(np.uint8)
+    border = (board > 0) & (cv2.erode(board, np.ones((3, 3), np.uint8)) == 0)
+    red = border & (labels.passes["albedo"][..., 0] > 0.5)
+    assert red.sum() > 20
+    was, now = ((x[red][:, 0] - x[red][:, 1]).mean() for x in (image, done))
+    assert now < 0.35 * was
