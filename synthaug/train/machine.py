@@ -10,6 +10,7 @@ import cv2
 import torch
 
 from synthaug.errors import ConfigError
+from synthaug.models.opening import device_of
 
 EVERY = 10
 """Losses are kept as means over so many steps."""
@@ -36,18 +37,6 @@ def accelerator(device: str) -> Any:
         ) from error
     # Without a GPU it joins nothing unless told that the CPU is meant.
     return Accelerator(cpu=device == "cpu" or not torch.cuda.is_available())
-
-
-def device_of(name: str) -> torch.device:
-    """`auto` is a GPU where there is one. Raises `ConfigError` for a device that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device={name}: {error}; use cpu or auto") from error
-    return device
 
 
 def precision_of(name: str, device: torch.device) -> torch.dtype | None:
@@ -107,7 +96,7 @@ class Machine:
             torch.set_num_threads(settings.threads)
         cv2.setNumThreads(1)
         parallel = accelerator(settings.device) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
-        device = parallel.device if parallel else device_of(settings.device)
+        device = parallel.device if parallel else torch.device(device_of(settings.device))
         machine = Machine(device, precision_of(settings.precision, device), parallel)
         if settings.batch % machine.world:
             raise ConfigError(f"batch={settings.batch}: expected a multiple of {machine.world}, as there are processes")
