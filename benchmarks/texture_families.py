@@ -8,14 +8,17 @@ held-out tile has a twin among those that are learnt from; every fifth group is 
 
 `distance` is the sliced Wasserstein distance to the held-out tiles on local features of the encoder of taef2, each
 channel in units of its spread there, the mean of three layers; tiles are repeated before they are looked at, so that
-a seam counts. Intervals hold 90%: tiles of both sets are drawn anew. Beside the families: the tiles they learnt from
-(`real`), these with random phases, which keeps every spectrum and mean colour (`noise`), and those again with the
-histogram of each channel put back (`noise, colours`). `patches` is the same distance on 7x7 patches of a Laplacian
-pyramid: it sees little more than spectra, and cannot tell noise from tiles. Without the weights of taef2 it stands in.
+a seam counts. Intervals hold 90%: tiles of both sets are drawn anew. Beside the families: the tiles they learnt from,
+rolled at random (`real`), these with random phases, which keeps every spectrum and mean colour (`noise`), those again
+with the histogram of each channel put back (`noise, colours`), and white noise brought to the looks that the families
+draw (`looks alone`): what a family adds to that is its own. `patches` is the same distance on 7x7 patches of a
+Laplacian pyramid: it sees little more than spectra, and cannot tell noise from tiles. Without the weights of taef2 it
+stands in.
 
 `nearest` is the distance to the nearest tile that was learnt from, over all rolls, beside that of real tiles to each
-other; the picture STRIP_nearest.png shows the closest pairs. Same work: as many pictures in every row, checked to be
-tiles in [0, 1], the same for the same seed.
+other; the picture STRIP_nearest.png shows the closest pairs. `seam` is `metrics.texture.mean_seam_energy`; beside it
+the mean of single tiles, which is above 1 for real ones. Same work: as many pictures in every row but `real`, which has
+all there are, checked to be tiles in [0, 1], the same for the same seed.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import measure
+from benchmarks import measure, tile_sets
 
 import cv2  # isort: skip
 import numpy as np  # isort: skip
@@ -44,9 +47,9 @@ from synthaug.models.texture.saving import open_texture_model  # isort: skip
 from synthaug.models.texture.table import FAMILIES  # isort: skip
 from synthaug.train.texture import Settings, train  # isort: skip
 
-Tile = NDArray[np.float32]
+Tile = tile_sets.Tile
 _ROOT = Path(os.environ.get("SYNTHAUG_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-NEAR, EVERY, SHOWN, PLACES, DIRECTIONS, ROUNDS = 0.05, 5, 12, 100, 64, 40
+SHOWN, PLACES, DIRECTIONS, ROUNDS = 12, 100, 64, 40
 TINY: dict[str, dict[str, Any]] = {
     "vae": {"width": 8, "latents": 2, "style": 4},
     "aae": {"width": 8, "code": 4},
@@ -57,69 +60,6 @@ TINY: dict[str, dict[str, Any]] = {
     "vq_transformer": {"width": 8, "codes": 16, "depth": 4, "hidden": 16, "layers": 1, "heads": 2},
 }
 """For tiles below 64 pixels: a run that says nothing but that all runs."""
-
-
-def tiles_of(folder: Path, side: int) -> list[tuple[str, Tile]]:
-    """Square pictures of this side by name, RGB in [0, 1]; made here where there is no folder."""
-    if not folder.is_dir():
-        return [(f"made{number:02d}.png", _made(number, side)) for number in range(24)]
-    read = ((path.name, cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)) for path in sorted(folder.glob("*.png")))
-    return [(n, (p / 255).astype(np.float32)) for n, p in read if p is not None and p.shape == (side, side, 3)]
-
-
-def _made(number: int, side: int) -> Tile:
-    rng = np.random.default_rng(number)
-    y, x = np.mgrid[:side, :side] / side * 2 * np.pi
-    wave = np.cos(int(rng.integers(1, 4)) * x + int(rng.integers(0, 4)) * y)[..., None] * rng.uniform(-0.2, 0.2, 3)
-    return np.clip(rng.uniform(0.3, 0.7, 3) + wave + rng.normal(0, 0.02, wave.shape), 0, 1).astype(np.float32)
-
-
-def apart(ours: Sequence[Tile], theirs: Sequence[Tile]) -> NDArray[np.float64]:
-    """[N, M] root mean square difference over all rolls: `figures.nearest_distances` for every pair."""
-    spectra = np.stack([np.fft.rfft2(tile, axes=(0, 1)) for tile in theirs])
-    energies = np.array([float(np.square(tile, dtype=np.float64).sum()) for tile in theirs])
-    rows: list[NDArray[np.float64]] = []
-    for tile in ours:
-        crossed = (spectra * np.fft.rfft2(tile, axes=(0, 1)).conj()).sum(3)
-        most = np.fft.irfft2(crossed, tile.shape[:2], axes=(1, 2)).max((1, 2))
-        energy = float(np.square(tile, dtype=np.float64).sum())
-        rows.append(np.sqrt(np.maximum(energy + energies - 2 * most, 0) / tile.size))
-    return np.stack(rows)
-
-
-def split(distances: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which tiles are held out: every fifth group of those that are linked by near-duplicates."""
-    group = list(range(len(distances)))
-    for i, row in enumerate(distances):
-        for j in np.flatnonzero(row[:i] < NEAR):
-            old, new = group[i], group[int(j)]
-            group = [new if one == old else one for one in group]
-    order = list(dict.fromkeys(group))
-    return np.array([order.index(one) % EVERY == EVERY // 2 for one in group])
-
-
-def noise(tile: Tile, rng: np.random.Generator) -> Tile:
-    """Random phases, the same for all channels: every spectrum and cross-spectrum stays."""
-    turns = np.angle(np.fft.rfft2(rng.standard_normal(tile.shape[:2])))
-    turns[0, 0] = 0
-    spectrum = np.fft.rfft2(tile, axes=(0, 1)) * np.exp(1j * turns)[..., None]
-    return np.fft.irfft2(spectrum, tile.shape[:2], axes=(0, 1)).clip(0, 1).astype(np.float32)
-
-
-def coloured(tile: Tile, rng: np.random.Generator, rounds: int = 20) -> Tile:
-    """As `noise`, with the histogram of each channel put back in turns with its spectrum (Schreiber and Schmitz,
-    "Improved surrogate data for nonlinearity tests", Physical Review Letters 1996)."""
-    found, levels = noise(tile, rng), np.sort(tile.reshape(-1, 3), 0)
-    wanted = np.abs(np.fft.rfft2(tile, axes=(0, 1)))
-    for turn in range(rounds):
-        flat = np.empty_like(levels)
-        np.put_along_axis(flat, np.argsort(found.reshape(-1, 3), 0), levels, 0)
-        found = flat.reshape(tile.shape)
-        if turn < rounds - 1:
-            spectrum = np.fft.rfft2(found, axes=(0, 1))
-            spectrum *= wanted / np.maximum(np.abs(spectrum), 1e-9)
-            found = np.fft.irfft2(spectrum, tile.shape[:2], axes=(0, 1))
-    return found.astype(np.float32)
 
 
 class Looks:
@@ -202,23 +142,22 @@ def trained(family: str, work: Path, data: Path, given: dict[str, Any]) -> tuple
 
 def sampled(model: Any, count: int) -> tuple[list[Tile], float]:
     """Tiles as 8-bit pictures in [0, 1] (checked), and CPU seconds for one, eight at a time."""
-    begun, rows = time.process_time(), list[Any]()
+    begun, rows, seeds = time.process_time(), list[Any](), tile_sets.seeds_of(count)
     for first in range(0, count, 8):
-        rows.append(model.sample(None, [7919 * n + 1 for n in range(first, min(first + 8, count))], model.side))
-    seconds = (time.process_time() - begun) / count
-    tiles = ((torch.cat(rows).permute(0, 2, 3, 1).numpy() + 1) / 2).astype(np.float32)
-    again = (model.sample(None, [1], model.side)[0].permute(1, 2, 0).numpy() + 1) / 2
-    if tiles.shape != (count, model.side, model.side, 3) or not (tiles.min() >= 0 and tiles.max() <= 1):
-        raise SystemExit(f"not tiles in [0, 1]: {tiles.shape}, {tiles.min()} to {tiles.max()}")
-    if np.abs(again - tiles[0]).max() > 1e-2:
+        rows.append(model.sample(None, seeds[first : first + 8], model.side))
+    seconds, found = (time.process_time() - begun) / count, torch.cat(rows)
+    if found.shape != (count, 3, model.side, model.side) or not float(found.abs().max()) <= 1:
+        raise SystemExit(f"not tiles in [-1, 1]: {tuple(found.shape)}, {found.min()} to {found.max()}")
+    again = model.sample(None, [seeds[0]], model.side)[0]
+    if float((again - found[0]).abs().max()) > 2e-2:
         raise SystemExit("the same seed gave two tiles")
-    return list(np.rint(tiles * 255).astype(np.float32) / np.float32(255)), seconds
+    return tile_sets.pictures_of(found), seconds
 
 
 def row_of(tiles: Sequence[Tile], looks: Looks, known: Sequence[Tile], rounds: int) -> dict[str, Any]:
     """Distance, seam and memorisation of one set of tiles."""
     points = looks(tiles)
-    to_known = apart(tiles, known)
+    to_known = tile_sets.apart(tiles, known)
     if abs(to_known[0].min() - figures.nearest_distances(tiles[:1], known)[0]) > 1e-4:
         raise SystemExit("distances over rolls are not those of metrics.texture")
     found = {kind: looks.distance(kind, points, rounds) for kind in points}
@@ -226,25 +165,9 @@ def row_of(tiles: Sequence[Tile], looks: Looks, known: Sequence[Tile], rounds: i
     near = np.quantile(to_known.min(1), [0, 0.05, 0.5])
     return {
         **found,
-        "seam": {"mean": round(float(np.mean(seams)), 3), "median": round(float(np.median(seams)), 3)},
+        "seam": {"set": round(figures.mean_seam_energy(tiles), 3), "tile": round(float(np.mean(seams)), 3)},
         "nearest": dict(zip(("least", "5%", "median"), near.round(4).tolist(), strict=True)),
     }
-
-
-def strip(rows: dict[str, Sequence[Tile]]) -> NDArray[np.uint8]:
-    """A row of tiles per set, named on its left; BGR."""
-    lines: list[Any] = []
-    for name, tiles in rows.items():
-        pixels = np.concatenate([np.pad(tile, ((1, 1), (1, 1), (0, 0)), constant_values=1) for tile in tiles], 1)
-        label = np.full((pixels.shape[0], 130, 3), 255, np.uint8)
-        at = (4, pixels.shape[0] // 2 + 4)
-        cv2.putText(label, name, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
-        lines.append(np.concatenate([label, np.rint(pixels[..., ::-1] * 255).astype(np.uint8)], 1))
-    return np.concatenate(lines)
-
-
-def evenly(tiles: Sequence[Tile], count: int) -> list[Tile]:
-    return [tiles[i] for i in np.linspace(0, len(tiles) - 1, count).round().astype(int)]
 
 
 def words(arguments: Sequence[str]) -> dict[str, str]:
@@ -253,7 +176,7 @@ def words(arguments: Sequence[str]) -> dict[str, str]:
         "data": str(_ROOT / "textures" / "freedoom_flats"),
         "weights": str(_ROOT / "models" / "taef2" / "taef2_encoder.safetensors"),
         "work": "", "out": "texture_families.png", "families": ",".join(FAMILIES), "side": "64", "steps": "0",
-        "samples": "96", "rounds": str(ROUNDS), "threads": "1",
+        "samples": "384", "rounds": str(ROUNDS), "threads": "1",
     }  # fmt: skip
     for word in arguments:
         key, equals, value = word.partition("=")
@@ -266,10 +189,10 @@ def words(arguments: Sequence[str]) -> dict[str, str]:
 def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[str, Sequence[Tile]], list[Any]]:
     """Figures by row, tiles by row, and by family its sample closest to a tile that it learnt from, with that tile."""
     side, count, rounds = int(given["side"]), int(given["samples"]), int(given["rounds"])
-    named = tiles_of(Path(given["data"]), side)
+    named = tile_sets.tiles_of(Path(given["data"]), side)
     every = [tile for _, tile in named]
-    between = apart(every, every)
-    held = split(between)
+    between = tile_sets.apart(every, every)
+    held = tile_sets.split(between)
     folder = work / "tiles"
     folder.mkdir(parents=True, exist_ok=True)
     for (name, tile), out in zip(named, held, strict=True):
@@ -277,10 +200,13 @@ def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[st
             cv2.imwrite(str(folder / name), np.rint(tile[..., ::-1] * 255).astype(np.uint8))
     known = [tile for tile, out in zip(every, held, strict=True) if not out]
     looks = Looks([tile for tile, out in zip(every, held, strict=True) if out], Path(given["weights"]))
-    rng, some = np.random.default_rng(1), evenly(known, count)
+    rng, some = np.random.default_rng(1), tile_sets.evenly(known, count)
     sets: dict[str, Sequence[Tile]] = {
-        "real": some, "noise": [noise(t, rng) for t in some], "noise, colours": [coloured(t, rng) for t in some]
-    }  # fmt: skip
+        "real": [np.roll(tile, rng.integers(side, size=2), (0, 1)) for tile in known],
+        "noise": [tile_sets.noise(tile, rng) for tile in some],
+        "noise, colours": [tile_sets.coloured(tile, rng) for tile in some],
+        "looks alone": tile_sets.looks_alone(known, count),
+    }
     table = {name: row_of(tiles, looks, known, rounds) for name, tiles in sets.items()}
     np.fill_diagonal(between, np.inf)
     apart_each = between.min(1)
@@ -298,7 +224,7 @@ def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[st
             "training_minutes": round(minutes, 1),
             "steps": opened.facts["steps"],
         }
-        to_known = apart(tiles, known)
+        to_known = tile_sets.apart(tiles, known)
         closest = np.argsort(to_known.min(1))[: SHOWN // 2]
         pairs.append((family, [one for i in closest for one in (tiles[i], known[int(to_known[i].argmin())])]))
     facts = {"tiles": len(every), "held_out": int(held.sum()), "features": looks.name, **options, "samples": count}
@@ -312,13 +238,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         details, sets, pairs = compared(given, Path(given["work"] or temporary))
     out = Path(given["out"])
-    cv2.imwrite(str(out), strip({name: evenly(tiles, min(SHOWN, len(tiles))) for name, tiles in sets.items()}))
-    cv2.imwrite(str(out.with_stem(out.stem + "_nearest")), strip(dict(pairs)))
+    cv2.imwrite(
+        str(out),
+        tile_sets.strip({name: tile_sets.evenly(tiles, min(SHOWN, len(tiles))) for name, tiles in sets.items()}),
+    )
+    cv2.imwrite(str(out.with_stem(out.stem + "_nearest")), tile_sets.strip(dict(pairs)))
     rows, kind = details["rows"], details["sizes"]["features"]
     claims: dict[str, Any] = {f"{name}_distance": row[kind]["value"] for name, row in rows.items()}
     for name, row in rows.items():
         if name in FAMILIES:
-            claims[f"{name}_seam"] = row["seam"]["mean"]
+            claims[f"{name}_seam"] = row["seam"]["set"]
             claims[f"{name}_beats_noise"] = row[kind]["value"] < rows["noise"][kind]["value"]
             claims[f"{name}_not_memorised"] = row["nearest"]["least"] >= rows["real"]["nearest"]["least"]
     measure.publish("texture_families", claims, details, ("torch", "diffusers", "numpy"))

@@ -37,6 +37,22 @@ def test_seams_average_to_one_over_all_rolls() -> None:
     assert texture.seam_energy(rows) == pytest.approx(31), "a ramp: thirty-one steps back in one"
 
 
+def test_the_seam_of_a_set_is_one_where_its_tiles_wrap_and_shows_where_they_do_not() -> None:
+    rng = np.random.default_rng(0)
+    whole = smooth(256, 256)
+    crops = [whole[y : y + 64, x : x + 64] for y, x in rng.integers(192, size=(40, 2))]
+    tile = smooth(64, 64)
+    rolled = [np.roll(tile, rng.integers(64, size=2), (0, 1)) for _ in range(400)]
+    assert texture.mean_seam_energy(rolled) == pytest.approx(1, abs=0.05)
+    assert texture.mean_seam_energy(crops) > 1.5
+    flat = np.full((32, 32, 3), 9, np.uint8)
+    assert texture.mean_seam_energy([flat]) == 0
+    assert texture.mean_seam_energy([flat, tile]) == texture.mean_seam_energy([tile])
+    # A seam in one direction is not averaged away by the other.
+    open_below = [np.tile(np.linspace(0.2, 0.8, 32)[:, None, None], (1, 32, 3))]
+    assert texture.mean_seam_energy(open_below) == pytest.approx(31)
+
+
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_visible_seam(axis: int) -> None:
     crop = np.ascontiguousarray(smooth(256, 256).take(range(100), axis))

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -18,6 +18,8 @@ from safetensors.torch import load_file
 from synthaug.cli import main
 from synthaug.engine.targets import find_conf
 from synthaug.errors import ConfigError, InputError, Interrupted, SynthaugError
+from synthaug.models.texture.ddpm import DDPM
+from synthaug.models.texture.looks import levelled, look_of
 from synthaug.models.texture.saving import NAME, open_texture_model
 from synthaug.models.texture.vae import VAE
 from synthaug.train import checkpoint, texture_work
@@ -103,27 +105,33 @@ def test_a_killed_run_ends_with_the_bytes_of_a_straight_one(
 
 
 def test_training_gets_somewhere(tmp_path: Path) -> None:
-    """Samples of a diffusion of 160 steps have the colours of their class; after one step they have not."""
-    colours = {"bright": (210, 190, 60), "dark": (20, 40, 110)}
+    """Samples have the colours of their class, and a diffusion of 160 steps errs less than one of a single step."""
+    colours, pictures = {"bright": (210, 190, 60), "dark": (20, 40, 110)}, list[np.ndarray]()
     for name, colour in colours.items():
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(10):
-            grain = np.random.default_rng(number).normal(0, 12, (SIDE, SIDE, 3))
-            pixels = np.clip(np.rint(np.array(colour) + grain), 0, 255).astype(np.uint8)
+            stripes = 12 * np.sign(np.sin(np.arange(SIDE) * 2 * np.pi / 8 + number + 0.5))[:, None, None]
+            pixels = np.broadcast_to(np.array(colour) + stripes, (SIDE, SIDE, 3)).astype(np.uint8)
             cv2.imwrite(str(tmp_path / "data" / name / f"{number}.png"), pixels[..., ::-1])
+            pictures.append(pixels)
+    images = torch.from_numpy(np.stack(pictures)).movedim(3, 1) / 127.5 - 1
+    labels, look = torch.arange(20) // 10, look_of(images)
 
-    def errors(steps: int) -> list[float]:
+    def error(steps: int) -> tuple[float, float]:
         out = tmp_path / str(steps)
         train(settings(tmp_path / "data", out, "ddpm", steps=steps, batch=8, lr=4e-3, ema=0.98, save_every=1000))
-        opened, found = open_texture_model(out), list[float]()
+        opened, apart = open_texture_model(out), list[float]()
+        model = cast(DDPM, opened.model)
         for name, colour in colours.items():
-            tiles = opened.model.sample(torch.full((16,), opened.number(name)), list(range(16)), SIDE)
-            found.append(float(np.abs((tiles.mean((0, 2, 3)).numpy() + 1) / 2 - np.array(colour) / 255).max()))
-        return found
+            tiles = model.sample(torch.full((16,), opened.number(name)), list(range(16)), SIDE)
+            apart.append(float(np.abs((tiles.mean((0, 2, 3)).numpy() + 1) / 2 - np.array(colour) / 255).max()))
+        with torch.no_grad():
+            maps, told = model.bands(levelled(images, look)), model.looks(look, labels)
+            return float(model.diffusion.loss(maps, told, torch.Generator().manual_seed(0))), max(apart)
 
-    before, after = errors(1), errors(160)
-    assert max(after) < 0.1
-    assert min(before) > 0.25
+    (before, _), (after, colour) = error(1), error(160)
+    assert after < 0.5 * before
+    assert colour < 0.05
 
 
 def test_a_signal_leaves_a_checkpoint(textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

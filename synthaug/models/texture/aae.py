@@ -2,9 +2,10 @@
 
 Makhzani et al., "Adversarial autoencoders" (2015). The code says which texture, one vector for the whole tile; where
 things stand is noise that enters the decoder on three scales and is never encoded. So what is decoded is compared with
-the tile by its statistics (`statistics`), not place by place, which would teach the mean of all places: mud. One call
-makes a tile, the fastest family. All convolutions wrap: rolled noise gives a rolled tile. Fails at what a few dozen
-pixels cannot tell: straight lines, right angles, one figure in the middle.
+the tile by its statistics (`statistics`), not place by place, which would teach the mean of all places: mud. Colours,
+contrast and spectrum are those of a look, drawn first (`looks`). One call makes a tile, the fastest family. All
+convolutions wrap: rolled noise gives a rolled tile. Fails at what a few dozen pixels cannot tell: straight lines, right
+angles, one figure in the middle.
 """
 
 from __future__ import annotations
@@ -14,31 +15,34 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from synthaug.models.texture.blocks import Out, Pyramid, convolution, doubled, looks, residual
+from synthaug.models.texture.blocks import Out, Pyramid, convolution, doubled, residual
 from synthaug.models.texture.critic import hinge
 from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars
+from synthaug.models.texture.looks import SIZE, Looks, alike, levelled, look_of
 from synthaug.models.texture.statistics import Statistics
 
 _OF_CODES = 0.05
 """Weight of what the critic of codes says, against a relative difference of statistics of 1."""
 _BETAS = (0.5, 0.99)
+_RANGE = 4.0
+"""Largest value of a structure, whose spread is 1: looks do not care for scale, so that nothing else holds it."""
 _NOISE = (8, 4, 4)
 """Channels of the noise, from coarse to fine."""
 
 
 class Decoder(nn.Module):
-    """From a code and noise to a tile.
+    """From a code, what is told, and noise to the structure of a tile.
 
     Args:
         channels: At a half, a quarter and an eighth of the side.
-        code: Numbers in the code.
+        code: Numbers in the code, and of what is told.
     """
 
     def __init__(self, channels: list[int], code: int) -> None:
         super().__init__()
         fine, middle, coarse = channels
         inner = 2 * code
-        self.read = nn.Sequential(nn.Linear(code, inner), nn.SiLU(), nn.Linear(inner, inner), nn.SiLU())
+        self.read = nn.Sequential(nn.Linear(2 * code, inner), nn.SiLU(), nn.Linear(inner, inner), nn.SiLU())
         self.ground = nn.Linear(inner, coarse)
         order = ((coarse, coarse), (coarse, middle), (middle, fine))
         self.take = nn.ModuleList(convolution(n, a, 1) for n, (a, _) in zip(_NOISE, order, strict=True))
@@ -46,13 +50,13 @@ class Decoder(nn.Module):
         self.last = residual(fine, fine, inner)
         self.out = Out(fine, inner)
 
-    def forward(self, code: Tensor, noises: Sequence[Tensor]) -> Tensor:
-        """[B, 3, S, S] in [-1, 1] from [B, code] and noise at an eighth, a quarter and half of the side."""
-        style = self.read(code)
+    def forward(self, code: Tensor, told: Tensor, noises: Sequence[Tensor]) -> Tensor:
+        """[B, 3, S, S] from [B, code] twice, and noise at an eighth, a quarter and half of the side."""
+        style = self.read(torch.cat([code, told], 1))
         maps = self.ground(style)[:, :, None, None]
         for number, (take, block, noise) in enumerate(zip(self.take, self.blocks, noises, strict=True)):
             maps = block((doubled(maps) if number else maps) + take(noise), style)
-        return torch.tanh(self.out(self.last(maps, style), style))
+        return _RANGE * torch.tanh(self.out(self.last(maps, style), style) / _RANGE)
 
 
 class AAE(TextureModel):
@@ -75,9 +79,8 @@ class AAE(TextureModel):
         channels = [width, width * 3 // 2, 2 * width]
         self.code = code
         self.encoder = Pyramid(channels)
-        self.to_code = nn.Linear(2 * sum(channels) + 6, code)
-        self.embed = nn.Embedding(max(classes, 1), code)
-        nn.init.zeros_(self.embed.weight)
+        self.to_code = nn.Linear(2 * sum(channels) + SIZE, code)
+        self.looks = Looks(code, classes)
         self.decoder = Decoder(channels, code)
         self.statistics = Statistics()
         self.critic = nn.Sequential(
@@ -99,12 +102,15 @@ class AAE(TextureModel):
         rng: torch.Generator,
     ) -> dict[str, Tensor]:
         """One step of the autoencoder (`loss`, the difference of statistics) and one of the critic."""
-        levels = self.encoder(images)
+        look = look_of(images)
+        structure = levelled(images, look)
+        levels = self.encoder(structure)
         seen = [part for maps in levels for part in (maps.mean((2, 3)), maps.std((2, 3)))]
-        code = self.to_code(torch.cat([*seen, looks(images)], 1))
+        code = self.to_code(torch.cat([*seen, look], 1))
         noises = [drawn(rng, (len(images), *shape), images) for shape in self._shapes(images.shape[-1])]
-        again = self.decoder(self._asked(code, labels), noises)
-        loss = self.statistics.distance(again, images).mean()
+        told = self.looks(self.looks.learn(images, labels, rng), labels)
+        made = alike(self.decoder(code, told, noises), look, ranks=False)
+        loss = self.statistics.distance(levelled(made, look), structure).mean()
         descend(loss - _OF_CODES * self.critic(code).mean(), optimisers[0])
         judgement = hinge(self.critic(drawn(rng, code.shape, code)), self.critic(code.detach()))
         descend(judgement, optimisers[1])
@@ -116,14 +122,12 @@ class AAE(TextureModel):
         shapes = [(self.code,), *self._shapes(side)]
         flat = normals(seeds, [sum(map(_size, shapes))], self.device).split([*map(_size, shapes)], 1)
         code, *noises = (part.reshape(-1, *shape) for part, shape in zip(flat, shapes, strict=True))
-        return self.decoder(self._asked(code, labels), noises)
+        look = self.looks.draw(seeds, labels)
+        return alike(self.decoder(code, self.looks(look, labels), noises), look).clamp(-1, 1)
 
     def _shapes(self, side: int) -> list[tuple[int, ...]]:
         """Of the noise, from coarse to fine."""
         return [(channels, side // n, side // n) for channels, n in zip(_NOISE, (8, 4, 2), strict=True)]
-
-    def _asked(self, code: Tensor, labels: Tensor | None) -> Tensor:
-        return code if labels is None else code + self.embed(labels)
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -10,7 +10,7 @@ _MEMORY = 0.02
 
 
 class Bands(nn.Module):
-    """Blocks of pixels in an orthonormal basis: cosines down and across, brightness and two opponent colours.
+    """Blocks of pixels in an orthonormal basis: cosines down and across.
 
     Fine detail of a picture is a tenth of its coarse forms. Diffusion drowns both in the same noise, and finds detail
     again in its very last steps only; where every band has spread 1, all of them are found together (Guth et al.,
@@ -28,8 +28,8 @@ class Bands(nn.Module):
         super().__init__()
         self.channels = 3 * side**2
         self.fold, self.unfold = nn.PixelUnshuffle(side), nn.PixelShuffle(side)
-        block, colours = _cosines(side), _cosines(3)
-        basis = torch.kron(colours, torch.kron(block, block))
+        block = _cosines(side)
+        basis = torch.kron(torch.eye(3), torch.kron(block, block))
         self.register_buffer("basis", basis[:, :, None, None], persistent=False)
         self.register_buffer("mean", torch.zeros(1, self.channels, 1, 1))
         self.register_buffer("power", torch.ones(1, self.channels, 1, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from synthaug.models.texture.family import wrapping
@@ -90,11 +89,6 @@ class Out(nn.Module):
         pictures = self.unfold(self.conv(nn.functional.silu(self.norm(maps))))
         colour, contrast = self.look(style)[:, :, None, None].chunk(2, 1)
         return pictures * (contrast - 1).exp() + colour
-
-
-def looks(images: Tensor) -> Tensor:
-    """[B, 6] mean colours of pictures and the logarithms of their spreads, about -1 to 1."""
-    return torch.cat([images.mean((2, 3)), ((images.std((2, 3)) + 0.02).log() + 2) / 2], 1)
 
 
 def start_at_zero(layer: nn.Conv2d | nn.Linear) -> Any:

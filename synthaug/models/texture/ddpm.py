@@ -1,7 +1,8 @@
 """Diffusion on pixels: noise becomes a tile in a few dozen calls of a U-Net that wraps.
 
 Ho, Jain and Abbeel, "Denoising diffusion probabilistic models" (NeurIPS 2020), with velocities and a schedule that
-ends in noise (`diffusing`). Pixels are turned four by four into bands (`bands`), which makes a call sixteen times
+ends in noise (`diffusing`). Colours and contrast are those of a look, drawn first (`looks`), of which the network is
+told. Pixels are turned four by four into bands (`bands`), which makes a call sixteen times
 cheaper than one on pixels. Rolled noise gives a rolled tile, to the multiple of pixels that the network halves. Slow to
 sample; fails at long straight lines when trained briefly.
 """
@@ -16,6 +17,7 @@ from torch import Tensor
 from synthaug.models.texture.bands import Bands
 from synthaug.models.texture.diffusing import Diffusion
 from synthaug.models.texture.family import Recipe, TextureModel, descend, normals, scalars
+from synthaug.models.texture.looks import Looks, alike, levelled, look_of
 
 _BLOCK = 4
 
@@ -48,7 +50,8 @@ class DDPM(TextureModel):
         self.needs(_BLOCK * 2 ** (len(widths) - 1))
         self.calls = calls
         self.bands = Bands(_BLOCK)
-        self.diffusion = Diffusion(self.bands.channels, list(widths), classes, layers)
+        self.diffusion = Diffusion(self.bands.channels, list(widths), layers)
+        self.looks = Looks(self.diffusion.told, classes)
 
     def optimisers(self, lr: float) -> list[torch.optim.Optimizer]:
         return [torch.optim.AdamW(self.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)]
@@ -62,8 +65,10 @@ class DDPM(TextureModel):
         rng: torch.Generator,
     ) -> dict[str, Tensor]:
         """The error of the predicted velocity."""
-        self.bands.learn(images)
-        loss = self.diffusion.loss(self.bands(images), labels, rng)
+        structure = levelled(images, look_of(images))
+        self.bands.learn(structure)
+        told = self.looks(self.looks.learn(images, labels, rng), labels)
+        loss = self.diffusion.loss(self.bands(structure), told, rng)
         descend(loss, optimisers[0])
         return scalars({"loss": loss})
 
@@ -71,4 +76,6 @@ class DDPM(TextureModel):
     def sample(self, labels: Tensor | None, seeds: Sequence[int], side: int) -> Tensor:
         labels = self.wanted(labels, seeds, side)
         noise = normals(seeds, (self.bands.channels, side // _BLOCK, side // _BLOCK), self.device)
-        return self.bands.back(self.diffusion.sample(noise, labels, self.calls)).clamp(-1, 1)
+        look = self.looks.draw(seeds, labels)
+        found = self.diffusion.sample(noise, self.looks(look, labels), self.calls)
+        return alike(self.bands.back(found), look).clamp(-1, 1)

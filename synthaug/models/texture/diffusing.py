@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from synthaug.models.texture.family import drawn, wrapping
 
 _STEPS = 1000
-_KIND = 16
-"""Numbers that say the class to the short path."""
 
 
 class Diffusion(nn.Module):
@@ -20,23 +18,25 @@ class Diffusion(nn.Module):
     It predicts velocities (Salimans and Ho, "Progressive distillation", ICLR 2022) under a cosine schedule whose last
     step is pure noise (Lin et al., "Common diffusion noise schedules and sample steps are flawed", WACV 2024): the
     mean colour of a tile is made from noise as well. Norms on the way take mean and spread out of the maps, so a short
-    path puts both back: a little network sees those of the noisy maps, and the class, and says those of the answer,
+    path puts both back: a little network sees those of the noisy maps, and what is told, and says those of the answer,
     and which share of the noisy maps themselves is in it, as Wiener's filter does: a tile's grain is found at once, and
     the rest is left to the U-Net. Attention knows no places, so that it commutes with rolling as convolutions do.
 
     Args:
         channels: Of the maps.
         widths: Of the network, per level.
-        classes: 0 for none.
         layers: Residual blocks per level.
+
+    Attributes:
+        told: Numbers that a family tells it of a tile: its look, its class.
     """
 
-    def __init__(self, channels: int, widths: list[int], classes: int, layers: int) -> None:
+    def __init__(self, channels: int, widths: list[int], layers: int) -> None:
         super().__init__()
         from diffusers.models.unets.unet_2d import UNet2DModel
         from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
-        levels = len(widths)
+        levels, self.told = len(widths), 4 * widths[0]
         self.network: Any = wrapping(
             UNet2DModel(
                 in_channels=channels,
@@ -47,7 +47,7 @@ class Diffusion(nn.Module):
                 up_block_types=("UpBlock2D",) * levels,
                 attention_head_dim=widths[-1] // 2,
                 norm_num_groups=8,
-                num_class_embeds=classes or None,
+                class_embed_type="identity",
             )
         )
         self.schedule: Any = DDIMScheduler(
@@ -59,26 +59,23 @@ class Diffusion(nn.Module):
             clip_sample=False,
         )
 
-        self.kind = nn.Embedding(classes, _KIND) if classes else None
         self.look = nn.Sequential(
-            nn.Linear(2 * channels + 2 + (_KIND if classes else 0), 64),
+            nn.Linear(2 * channels + 2 + self.told, 64),
             nn.SiLU(),
             nn.Linear(64, 64),
             nn.SiLU(),
             nn.Linear(64, 3 * channels),
         )
 
-    def forward(self, noisy: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
-        """The velocities of [B, C, H, W] at [B] times."""
-        found: Tensor = self.network(noisy, times, class_labels=labels).sample
+    def forward(self, noisy: Tensor, times: Tensor, told: Tensor) -> Tensor:
+        """The velocities of [B, C, H, W] at [B] times, of tiles of which [B, told] is told."""
+        found: Tensor = self.network(noisy, times, class_labels=told).sample
         known = self.schedule.alphas_cumprod.to(noisy.device)[times].reshape(-1, 1).to(noisy)
-        seen = [noisy.mean((2, 3)), noisy.std((2, 3)), known.sqrt(), (1 - known).sqrt()]
-        if self.kind is not None and labels is not None:
-            seen.append(self.kind(labels))
+        seen = [noisy.mean((2, 3)), noisy.std((2, 3)), known.sqrt(), (1 - known).sqrt(), told]
         mean, spread, gate = self.look(torch.cat(seen, 1))[:, :, None, None].chunk(3, 1)
         return found * spread.exp() + gate * noisy + mean
 
-    def loss(self, clean: Tensor, labels: Tensor | None, rng: torch.Generator) -> Tensor:
+    def loss(self, clean: Tensor, told: Tensor, rng: torch.Generator) -> Tensor:
         """Mean squared error of the velocity; times are spread evenly over the batch, each at random in its share."""
         count = len(clean)
         shares = (torch.arange(count) + torch.rand(count, generator=rng)) / count
@@ -86,14 +83,14 @@ class Diffusion(nn.Module):
         noise = drawn(rng, clean.shape, clean)
         noisy = self.schedule.add_noise(clean, noise, times)
         target = self.schedule.get_velocity(clean, noise, times)
-        return nn.functional.mse_loss(self(noisy, times, labels), target)
+        return nn.functional.mse_loss(self(noisy, times, told), target)
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, labels: Tensor | None, calls: int) -> Tensor:
+    def sample(self, noise: Tensor, told: Tensor, calls: int) -> Tensor:
         """Maps from noise, by DDIM without further noise (Song et al., ICLR 2021) in `calls` calls of the network."""
         self.schedule.set_timesteps(calls, device=noise.device)
         maps = noise
         for time in self.schedule.timesteps:
-            found = self(maps, time.expand(len(maps)), labels)
+            found = self(maps, time.expand(len(maps)), told)
             maps = self.schedule.step(found, time, maps, eta=0.0).prev_sample
         return maps

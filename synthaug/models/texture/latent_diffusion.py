@@ -2,8 +2,8 @@
 
 Rombach et al., "High-resolution image synthesis with latent diffusion models" (CVPR 2022). In the first part of the
 training diffusers' `AutoencoderTiny`, made to wrap, learns the tiles, at first by absolute errors alone, then with a
-critic of patches as well; it has no norms, which would take colour and contrast out of a tile. In the rest it stays as
-it is, and a U-Net learns its latents (`diffusing`). Latents rolled
+critic of patches as well. In the rest it stays as it is, and a U-Net learns its latents (`diffusing`). Colours and
+contrast are those of a look, drawn first (`looks`); latents hold the structure alone. Latents rolled
 by a place roll the tile by four pixels. Faster to sample than pixels; what the autoencoder blurs stays blurred.
 """
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from synthaug.models.texture.critic import Critic, hinge
 from synthaug.models.texture.diffusing import Diffusion
 from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars, wrapping
+from synthaug.models.texture.looks import Looks, alike, levelled, look_of, toned
 
 _FIRST = 0.3
 """Share of the training that is the autoencoder's."""
@@ -89,16 +90,18 @@ class LatentDiffusion(TextureModel):
                 latent_channels=latents,
             )
         )
-        self.diffusion = Diffusion(latents, list(denoiser), classes, layers)
+        self.diffusion = Diffusion(latents, list(denoiser), layers)
+        self.looks = Looks(self.diffusion.told, classes)
         self.critic = Critic(width)
         self.register_buffer("mean", torch.zeros(1, latents, 1, 1))
         self.register_buffer("power", torch.ones(1, latents, 1, 1))
 
     def optimisers(self, lr: float) -> list[torch.optim.Optimizer]:
+        theirs = [*self.diffusion.parameters(), *self.looks.parameters()]
         return [
             torch.optim.AdamW(self.autoencoder.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01),
             torch.optim.Adam(self.critic.parameters(), lr=lr, betas=(0.5, 0.99)),
-            torch.optim.AdamW(self.diffusion.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01),
+            torch.optim.AdamW(theirs, lr=lr, betas=(0.9, 0.99), weight_decay=0.01),
         ]
 
     def fit(
@@ -113,17 +116,20 @@ class LatentDiffusion(TextureModel):
         if progress < _FIRST:
             return self._fit_autoencoder(images, optimisers, progress >= _ALONE, rng)
         with torch.no_grad():
-            clean = (self.autoencoder.encode(self.fold(images)).latents - self.mean) / self.power.sqrt()
-        loss = self.diffusion.loss(clean, labels, rng)
+            structure = levelled(images, look_of(images))
+            clean = (self.autoencoder.encode(self.fold(structure)).latents - self.mean) / self.power.sqrt()
+        told = self.looks(self.looks.learn(images, labels, rng), labels)
+        loss = self.diffusion.loss(clean, told, rng)
         descend(loss, optimisers[2])
         return scalars({"loss": loss, "critic": torch.zeros_like(loss)})
 
     def _fit_autoencoder(
         self, images: Tensor, optimisers: Sequence[torch.optim.Optimizer], judged: bool, rng: torch.Generator
     ) -> dict[str, Tensor]:
-        latents = self.autoencoder.encode(self.fold(images)).latents
+        look = look_of(images)
+        latents = self.autoencoder.encode(self.fold(levelled(images, look))).latents
         noisy = latents + _JITTER * drawn(rng, latents.shape, images)
-        again = self.unfold(self.autoencoder.decode(noisy).sample)
+        again = toned(self.unfold(self.autoencoder.decode(noisy).sample), look)
         error = (images - again).abs().mean()
         loss = judgement = error
         if judged:
@@ -143,5 +149,6 @@ class LatentDiffusion(TextureModel):
     def sample(self, labels: Tensor | None, seeds: Sequence[int], side: int) -> Tensor:
         labels = self.wanted(labels, seeds, side)
         noise = normals(seeds, (self.latents, side // self.fewer, side // self.fewer), self.device)
-        found = self.diffusion.sample(noise, labels, self.calls) * self.power.sqrt() + self.mean
-        return self.unfold(self.autoencoder.decode(found).sample).clamp(-1, 1)
+        look = self.looks.draw(seeds, labels)
+        found = self.diffusion.sample(noise, self.looks(look, labels), self.calls) * self.power.sqrt() + self.mean
+        return alike(self.unfold(self.autoencoder.decode(found).sample), look).clamp(-1, 1)

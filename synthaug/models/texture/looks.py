@@ -1,12 +1,16 @@
-"""What a tile looks like from afar: colours, contrast, how fast it changes along both axes. Drawn before its pixels.
+"""What a tile looks like from afar: colours, contrast, how much of it changes how fast and along which direction.
 
-A family that makes a tile piece by piece has to know from the first piece which material it is about. Where a folder
-has no classes, nothing says so; these numbers do, and they are cheap to draw: from those of the tiles seen in
-training, blurred (a smoothed bootstrap, as in Silverman, "Density estimation", 1986, section 6.4).
+A look is drawn before the pixels of a tile, and the finished tile is brought to it. It is cheap to draw: one of those
+of the tiles seen in training, blurred (a smoothed bootstrap, as in Silverman, "Density estimation", 1986, section
+6.4). What is left to a network is the structure: where things stand, how they hang together. Bringing noise to the
+statistics of a texture is the oldest way to make one (Heeger and Bergen, "Pyramid-based texture analysis/synthesis",
+SIGGRAPH 1995); here it is applied to what a network made, so that no colour and no spectrum can be forgotten.
 """
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,25 +19,33 @@ from torch import Tensor, nn
 from synthaug import seeds as philox
 from synthaug.models.texture.family import drawn
 
-_LAGS = (1, 2, 4, 8, 16)
-SIZE = 3 + 6 + 2 * len(_LAGS)
-"""Numbers of a look: means of channels, how these vary together, steps across some lags downwards and to the right."""
+_OCTAVES, _DIRECTIONS, _RANKS = 6, 8, 8
+_BANDS = _OCTAVES * _DIRECTIONS
+SIZE = 3 + 6 + _BANDS + _RANKS
+"""Numbers of a look: means of channels, how these vary together, bands of lightness, quantiles of lightness."""
 _FLAT = 0.02
 """Spread of what counts as flat; nothing is divided by less."""
-_BLUR = (*[0.04] * 3, *[0.01] * 6, *[0.04] * 2 * len(_LAGS))
+_FAINT = 0.01
+"""Amplitude of a band, in units of the spread of lightness, below which it counts as empty."""
+_MOST = 30.0
+"""Largest gain of a band: what is not there cannot be brought out."""
+_ROUNDS = 3
+_BLUR = (*[0.04] * 3, *[0.01] * 6, *[0.04] * _BANDS, *[0.02] * _RANKS)
 _AXES = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 """Lightness and two colours: what a grey tile lacks stands last."""
 
 
 def look_of(images: Tensor) -> Tensor:
-    """[B, 19] of [B, 3, H, W] in [-1, 1]; rolling or mirroring a tile does not change it.
+    """[B, 65] of [B, 3, H, W] in [-1, 1]; rolling a tile does not change it.
 
-    Mean of each channel; the Cholesky factor of the covariance of lightness and two colours; then, downwards and to the
-    right, the mean step between pixels 1, 2, 4, 8 and 16 apart, in units of the spread.
+    Mean of each channel; the Cholesky factor of the covariance of lightness and two colours; then, of lightness in
+    units of its spread, the logarithms of the amplitudes in six octaves (the finest first) by eight directions, and
+    eight quantiles.
     """
-    unit = images.std((2, 3)).mean(1) + _FLAT
-    steps = [(images - images.roll(lag, dim)).abs().mean((1, 2, 3)) / unit for dim in (2, 3) for lag in _LAGS]
-    return torch.cat([_colours(images), torch.stack(steps, 1)], 1)
+    colours = _colours(images)
+    light = levelled(images, colours)[:, :1]
+    bands = (_energies(torch.fft.rfft2(light), _windows(light)).sqrt() + _FAINT).log()
+    return torch.cat([colours, bands, _quantiles(light[:, 0])], 1)
 
 
 def levelled(images: Tensor, look: Tensor) -> Tensor:
@@ -47,12 +59,90 @@ def toned(structure: Tensor, look: Tensor) -> Tensor:
     return _painted(structure, look, _factor(look))
 
 
-def alike(maps: Tensor, look: Tensor) -> Tensor:
-    """[B, 3, H, W] of any colours and contrast, in those of a look."""
+def alike(maps: Tensor, look: Tensor, *, ranks: bool = True) -> Tensor:
+    """[B, 3, H, W] of any colours and contrast, brought to a look; rolled maps give a rolled tile.
+
+    All maps of a tile go through one filter, so that what hangs together in them stays together.
+
+    Args:
+        maps: [B, 3, H, W].
+        look: [B, 65].
+        ranks: Also the quantiles of lightness, in turns with the bands; gradients do not pass.
+    """
+    structure = _uncorrelated(maps)
+    for _ in range(_ROUNDS if ranks else 1):
+        structure = _uncorrelated(_filtered(structure, look))
+        if ranks:
+            light = _ranked(structure[:, 0], look[:, -_RANKS:])
+            structure = torch.cat([light[:, None], structure[:, 1:]], 1)
     factor = _factor(look)
     own = factor.diagonal(dim1=1, dim2=2)
     less = own - (own.square() - _FLAT**2).clamp(min=0).sqrt()  # what is flat stays flat
-    return _painted(levelled(maps, _colours(maps)), look, factor - torch.diag_embed(less))
+    return _painted(_uncorrelated(structure), look, factor - torch.diag_embed(less))
+
+
+def _uncorrelated(maps: Tensor) -> Tensor:
+    return levelled(maps, _colours(maps))
+
+
+def _filtered(structure: Tensor, look: Tensor) -> Tensor:
+    """With the amplitudes of a look in each band of lightness."""
+    windows, spectrum = _windows(structure), torch.fft.rfft2(structure)
+    wanted = (look[:, 9 : 9 + _BANDS].exp() - _FAINT).clamp(min=0)
+    for _ in range(_ROUNDS):  # bands overlap, so that once is not enough
+        own = _energies(spectrum[:, :1], windows).add(1e-12).sqrt()
+        gain = ((wanted + 1e-3) / (own + 1e-3)).clamp(max=_MOST)
+        spectrum = spectrum * torch.einsum("bk,kyx->byx", gain, windows)[:, None]
+    return torch.fft.irfft2(spectrum, structure.shape[-2:])
+
+
+def _energies(spectrum: Tensor, windows: Tensor) -> Tensor:
+    """[B, K] mean squares of a map in each band, from its half spectrum [B, 1, H, W / 2 + 1]."""
+    height, half = spectrum.shape[-2:]
+    twice = torch.full((half,), 2.0, device=spectrum.device)
+    twice[0] = twice[-1] = 1.0
+    power = spectrum[:, 0].abs().square() * twice
+    return torch.einsum("byx,kyx->bk", power, windows) / (height * 2 * (half - 1)) ** 2
+
+
+def _quantiles(light: Tensor) -> Tensor:
+    """[B, 8] of [B, H, W]."""
+    shares = (torch.arange(_RANKS, device=light.device) + 0.5) / _RANKS
+    return torch.quantile(light.flatten(1), shares.to(light), dim=1).T
+
+
+def _ranked(light: Tensor, quantiles: Tensor) -> Tensor:
+    """[B, H, W] with these quantiles, by a line from each to the next; beyond the outermost all are moved alike."""
+    own, wanted = _quantiles(light)[:, None, None], quantiles.sort(1).values[:, None, None]
+    place = (light[..., None] >= own).sum(3, keepdim=True).clamp(1, _RANKS - 1)
+    shape = (*light.shape, _RANKS)
+    below, above, low, high = (
+        values.expand(shape).gather(3, at)[..., 0] for values in (own, wanted) for at in (place - 1, place)
+    )
+    inside = torch.lerp(low, high, ((light - below) / (above - below).clamp(min=1e-6)).clamp(0, 1))
+    return inside + (light - above).clamp(min=0) - (below - light).clamp(min=0)
+
+
+def _windows(like: Tensor) -> Tensor:
+    return _bank(*like.shape[-2:]).to(like)
+
+
+@functools.lru_cache(maxsize=8)
+def _bank(height: int, width: int) -> Tensor:
+    """[48, H, W / 2 + 1] smooth windows on half the plane of frequencies; their sum is 1, and 0 at the mean."""
+    down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    radius = (down.square() + across.square()).sqrt()
+    octave = torch.log2(0.5 / radius.clamp(min=1e-6)).clamp(0, _OCTAVES - 1)
+    turn = torch.atan2(down.expand_as(radius), across.expand_as(radius)) / math.pi * _DIRECTIONS
+    rows: list[Tensor] = []
+    for own in range(_OCTAVES):
+        scale = torch.sin((1 - (octave - own).abs()).clamp(min=0) * math.pi / 2).square()
+        for direction in range(_DIRECTIONS):
+            apart = (turn - direction + _DIRECTIONS / 2) % _DIRECTIONS - _DIRECTIONS / 2
+            rows.append(scale * torch.cos(apart.abs().clamp(max=1) * math.pi / 2).square())
+    bank = torch.stack(rows)
+    bank[:, 0, 0] = 0
+    return bank
 
 
 def _colours(maps: Tensor) -> Tensor:
@@ -60,8 +150,10 @@ def _colours(maps: Tensor) -> Tensor:
     pixels = maps.flatten(2)
     centre = pixels.mean(2)
     rest = _axes(maps) @ (pixels - centre[..., None])
-    flat = _FLAT**2 * torch.eye(3, device=maps.device, dtype=maps.dtype)
-    factor = torch.linalg.cholesky(rest @ rest.mT / rest.shape[2] + flat)
+    covariance = rest @ rest.mT / rest.shape[2]
+    # A little of the whole keeps the matrix definite in single precision, whatever the contrast.
+    flat = _FLAT**2 + 1e-6 * covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None]
+    factor = torch.linalg.cholesky(covariance + torch.diag_embed(flat.expand(-1, 3)))
     rows, columns = torch.tril_indices(3, 3)
     return torch.cat([centre, factor[:, rows, columns]], 1)
 
@@ -106,13 +198,13 @@ class Looks(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
     def forward(self, looks: Tensor, labels: Tensor | None) -> Tensor:
-        """[B, hidden] of [B, 19]."""
+        """[B, hidden] of [B, 65]."""
         told = self.layers(looks)
         return told if self.embed is None else told + self.embed(labels)
 
     @torch.no_grad()
     def learn(self, images: Tensor, labels: Tensor | None, rng: torch.Generator) -> Tensor:
-        """[B, 19] looks of a batch, blurred; remembers them as they are."""
+        """[B, 65] looks of a batch, blurred; remembers them as they are."""
         found = look_of(images)
         places = (torch.arange(len(found), device=found.device) + self.count) % len(self.seen)
         self.seen[places] = found
@@ -121,7 +213,7 @@ class Looks(nn.Module):
         return found + found.new_tensor(_BLUR) * drawn(rng, found.shape, found)
 
     def draw(self, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
-        """[B, 19], each a function of its seed and label: one that was seen of that class, blurred."""
+        """[B, 65], each a function of its seed and label: one that was seen of that class, blurred."""
         known = min(int(self.count), len(self.seen))
         rows: list[Tensor] = []
         for i, seed in enumerate(seeds):

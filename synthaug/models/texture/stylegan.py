@@ -125,7 +125,7 @@ class StyleGAN(TextureModel):
         doublings, shown = self.stage(progress)
         real = _at(images, self.doublings - doublings, shown)
         told = self.looks(self.looks.learn(images, labels, rng), labels)
-        fake = alike(self._made(told, doublings, shown, rng), look_of(real))
+        fake = alike(self._made(told, doublings, shown, rng), look_of(real), ranks=False)
         self.discriminator.requires_grad_(False)
         opinion = self._judged(fake, labels, doublings, shown, rng)
         fooled = F.softplus(-opinion).mean()

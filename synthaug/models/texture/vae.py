@@ -4,9 +4,10 @@ Kingma and Welling, "Auto-encoding variational Bayes" (ICLR 2014); the ladder of
 coarser ones predict, after Sonderby et al., "Ladder variational autoencoders" (NeurIPS 2016), and Child, "Very deep
 VAEs" (ICLR 2021). One style vector for the whole tile, then maps of noise at an eighth, a quarter and half of its
 side. Style vectors are drawn from a Gaussian fitted to those of the tiles (Ghosh et al., "From variational to
-deterministic autoencoders", ICLR 2020): few tiles pull theirs to the prior late. All convolutions wrap: rolled maps
-give a rolled tile. Fails at what must meet exactly over long ways: bricks
-come out as brickish relief.
+deterministic autoencoders", ICLR 2020): few tiles pull theirs to the prior late. Colours and contrast are those of a
+look, drawn first (`looks`); what the decoder leaves to chance is drawn from the law of its errors. All convolutions
+wrap: rolled maps give a rolled tile. Fails at what must meet exactly over long ways: bricks come out as brickish
+relief.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from synthaug.models.texture.blocks import Out, Pyramid, convolution, doubled, halved, looks, residual, start_at_zero
+from synthaug.models.texture.blocks import Out, Pyramid, convolution, doubled, halved, residual, start_at_zero
 from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars
+from synthaug.models.texture.looks import SIZE, Looks, alike, levelled, look_of, toned
 
 _MEMORY = 0.01
 """Weight of a new batch in the running figures of style vectors."""
@@ -95,9 +97,9 @@ class VAE(TextureModel):
         self.style, self.scale = style, scale
         self.latents = latents
         self.encoder = Pyramid(channels)
-        self.to_style = start_at_zero(nn.Linear(channels[-1] + 6, 2 * style))
+        self.to_style = start_at_zero(nn.Linear(channels[-1] + SIZE, 2 * style))
         inner = 2 * style
-        self.embed = nn.Embedding(max(classes, 1), style)
+        self.looks = Looks(style, classes)
         self.read = nn.Sequential(nn.Linear(2 * style, inner), nn.SiLU(), nn.Linear(inner, inner), nn.SiLU())
         self.ground = nn.Linear(inner, channels[-1])
         order = [channels[2], channels[2], channels[1], channels[0]]
@@ -119,14 +121,17 @@ class VAE(TextureModel):
         rng: torch.Generator,
     ) -> dict[str, Tensor]:
         """The negative evidence bound, in nats per number; errors follow a Laplace law."""
-        seen = self.encoder(images)
+        look = look_of(images)
+        seen = self.encoder(levelled(images, look))
         noises = [drawn(rng, shape, images) for shape in self._shapes(len(images), images.shape[-1])]
-        mean, spread = self.to_style(torch.cat([seen[-1].mean((2, 3)), looks(images)], 1)).chunk(2, 1)
+        mean, spread = self.to_style(torch.cat([seen[-1].mean((2, 3)), look], 1)).chunk(2, 1)
         spread = _positive(spread)
         lost = divergence(mean, spread, torch.zeros_like(mean), torch.ones_like(mean))
         vectors = mean + spread * noises[0]
         self._note(vectors.detach())
-        made, more = self._decode(vectors, labels, noises[1:], seen)
+        told = self.looks(self.looks.learn(images, labels, rng), labels)
+        structure, more = self._decode(vectors, told, noises[1:], seen)
+        made = toned(structure, look)
         numbers = images[0].numel()
         error = (images - made).abs().mean() / self.scale + math.log(2 * self.scale)
         kl = (lost + more).mean() / numbers
@@ -137,12 +142,15 @@ class VAE(TextureModel):
     @torch.no_grad()
     def sample(self, labels: Tensor | None, seeds: Sequence[int], side: int) -> Tensor:
         labels = self.wanted(labels, seeds, side)
-        shapes = [shape[1:] for shape in self._shapes(1, side)]
+        shapes = [*(shape[1:] for shape in self._shapes(1, side)), (3, side, side)]
         sizes = [torch.Size(shape).numel() for shape in shapes]
         flat = normals(seeds, [sum(sizes)], self.device).split(sizes, 1)
         noises = [part.reshape(len(seeds), *shape) for part, shape in zip(flat, shapes, strict=True)]
         shape = torch.linalg.cholesky(self.covariance + 1e-4 * torch.eye(self.style, device=self.device))
-        return self._decode(self.mean + noises[0] @ shape.T, labels, noises[1:], None)[0].clamp(-1, 1)
+        look = self.looks.draw(seeds, labels)
+        told = self.looks(look, labels)
+        structure, _ = self._decode(self.mean + noises[0] @ shape.T, told, noises[1:-1], None)
+        return alike(toned(structure, look) + self.scale * _laplace(noises[-1]), look).clamp(-1, 1)
 
     def _note(self, vectors: Tensor) -> None:
         """Takes style vectors of a batch into their running mean and covariance."""
@@ -156,11 +164,10 @@ class VAE(TextureModel):
         return [(count, self.style), *((count, self.latents, side // n, side // n) for n in (8, 8, 4, 2))]
 
     def _decode(
-        self, style: Tensor, labels: Tensor | None, noises: Sequence[Tensor], seen: Sequence[Tensor] | None
+        self, style: Tensor, told: Tensor, noises: Sequence[Tensor], seen: Sequence[Tensor] | None
     ) -> tuple[Tensor, Tensor]:
-        """Pictures, and the divergence [B] of all rungs."""
-        kind = self.embed(labels if labels is not None else style.new_zeros(len(style), dtype=torch.long))
-        style = self.read(torch.cat([style, kind], 1))
+        """Structure, and the divergence [B] of all rungs."""
+        style = self.read(torch.cat([style, told], 1))
         maps = self.ground(style)[:, :, None, None].expand(-1, -1, *noises[0].shape[2:])
         lost = style.new_zeros(len(style))
         for number, (rung, noise) in enumerate(zip(self.rungs, noises, strict=True)):
@@ -176,6 +183,11 @@ def divergence(mean: Tensor, spread: Tensor, prior: Tensor, width: Tensor) -> Te
     """[B] Kullback-Leibler divergence of diagonal Gaussians, in nats."""
     parts = (width / spread).log() + (spread**2 + (mean - prior) ** 2) / (2 * width**2) - 0.5
     return parts.flatten(1).sum(1)
+
+
+def _laplace(normal: Tensor) -> Tensor:
+    """Of scale 1, from normal numbers."""
+    return -normal.sign() * torch.log1p(-torch.erf(normal.abs() / math.sqrt(2)).clamp(max=1 - 1e-6))
 
 
 def _gaussian(numbers: Tensor) -> tuple[Tensor, Tensor]:

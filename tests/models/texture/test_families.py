@@ -132,17 +132,18 @@ def commutes(
 def test_rolled_noise_rolls_the_tile() -> None:
     vae = cast(VAE, build("vae", side=32))
     style, *noises = (torch.randn(shape) for shape in vae._shapes(1, 32))
-    commutes(lambda maps: vae._decode(style, None, maps, None)[0], noises, (8, -16))
+    told = torch.randn_like(style)
+    commutes(lambda maps: vae._decode(style, told, maps, None)[0], noises, (8, -16))
     aae = cast(AAE, build("aae", side=32))
     code, finer = torch.randn(1, 4), [torch.randn(1, *shape) for shape in aae._shapes(32)]
-    commutes(lambda maps: aae.decoder(code, maps), finer, (8, -16))
+    commutes(lambda maps: aae.decoder(code, -code, maps), finer, (8, -16))
     ddpm = cast(DDPM, build("ddpm", side=32))
-    noise = torch.randn(1, 48, 8, 8)
-    commutes(lambda maps: ddpm.bands.back(ddpm.diffusion.sample(maps[0], None, 3)), [noise], (8, -16))
+    noise, told = torch.randn(1, 48, 8, 8), torch.randn(1, ddpm.diffusion.told)
+    commutes(lambda maps: ddpm.bands.back(ddpm.diffusion.sample(maps[0], told, 3)), [noise], (8, -16))
     latent = cast(LatentDiffusion, build("latent_diffusion", side=32))
-    noise = torch.randn(1, 2, 8, 8)
+    noise, told = torch.randn(1, 2, 8, 8), torch.randn(1, latent.diffusion.told)
     commutes(lambda maps: latent.unfold(latent.autoencoder.decode(maps[0]).sample), [noise], (4, -8))
-    commutes(lambda maps: latent.diffusion.sample(maps[0], None, 3), [noise], (2, -4))
+    commutes(lambda maps: latent.diffusion.sample(maps[0], told, 3), [noise], (2, -4))
     pixels, critic = torch.randn(1, 3, 32, 32), Critic(4).eval()
     commutes(lambda maps: latent.autoencoder.encode(latent.fold(maps[0])).latents, [pixels], (4, -8))
     commutes(lambda maps: critic(maps[0]), [pixels], (8, -16))
@@ -175,8 +176,8 @@ def test_a_critic_of_wrapping_patches_and_its_hinge() -> None:
 
 def test_diffusion_starts_in_pure_noise_and_finds_a_known_velocity() -> None:
     torch.manual_seed(0)
-    diffusion = Diffusion(3, [8, 16], 0, 1)
-    last = torch.tensor([999])
+    diffusion = Diffusion(3, [8, 16], 1)
+    last, told = torch.tensor([999]), torch.zeros(4, 32)
     clean, noise = torch.ones(1, 3, 8, 8), torch.randn(1, 3, 8, 8)
     assert torch.allclose(diffusion.schedule.add_noise(clean, noise, last), noise, atol=1e-6)
 
@@ -192,9 +193,9 @@ def test_diffusion_starts_in_pure_noise_and_finds_a_known_velocity() -> None:
     diffusion.network = Knows()
     for value in diffusion.look.parameters():
         nn.init.zeros_(value)
-    found = diffusion.sample(noise, None, 20)
+    found = diffusion.sample(noise, told[:1], 20)
     assert float((found - 0.3).abs().max()) < 0.02
-    assert float(diffusion.loss(torch.full((4, 3, 8, 8), 0.3), None, torch.Generator().manual_seed(0)).detach()) < 1e-3
+    assert float(diffusion.loss(torch.full((4, 3, 8, 8), 0.3), told, torch.Generator().manual_seed(0)).detach()) < 1e-3
 
 
 def test_noise_is_the_seed_s_own() -> None:
