@@ -12,9 +12,10 @@ same scene and view with the placements that the stage notes, `paths` per pixel,
   halves of its paths: the ceiling of the others.
 - `shading_*_db`: light on diffuse bodies, against radiance over albedo of the truth with old surfaces, in pixels that
   show one body only (albedo averaged over them). What the stage has found is what it shows with a grey tile on one
-  object at a time, over the albedo of the tile. Linear, peak at the 99th percentile of the truth. The noise of the
-  truth is left out: errors against its two halves are multiplied, not squared. Without the pass `albedo` light is known
-  up to a factor per object and channel, and compared so.
+  object at a time, over the albedo of the tile, without the light that the tile itself sends on (`bounce`). Linear,
+  peak at the 99th percentile of the truth. The noise of the truth is left out: errors against its two halves are
+  multiplied, not squared. Without the pass `albedo` light is known up to a factor per object and channel, and compared
+  so.
 - `views`: mean |colour difference| of a surface point in two views exposed alike, in 8-bit levels; `beyond` is deferred
   less truth. `paired` is the mean of |deferred difference - true difference|, which no luck can lower: noise of the
   truth raises both it and `truth`.
@@ -124,7 +125,8 @@ def shading(frame: Frame, judge: Judge, folder: Path) -> tuple[list[Any], list[A
     fine = mitsuba_backend.render(frame.scene, view, samples=1, denoise=False, variant=judge.variant, coverage=8)
     assert fine.coverage is not None
     exposed = [film.expose(half, view, frame.gain) / np.maximum(fine.albedo, SMALLEST_CHANNEL) for half in halves]
-    stage = Retexture(library=str(folder), shoulder=0.8)
+    # A grey tile sends light on as the old surface did not: the truth is the light under the old one.
+    stage = Retexture(library=str(folder), shoulder=0.8, bounce=False)
     stage.load("cpu")
     told, guessed, lights = list[Any](), list[Any](), list[Any]()
     bodies = {f"{frame.scene.id}/{body.name}": body for body in frame.scene.bodies}

@@ -27,9 +27,9 @@ _PLAIN = 0.001
 """Square of the noise of a picture over the expected spread of q: what a place must know to be believed by half."""
 _COATED = 0.01
 """Likewise with a coat, whose reflections are not known better than a few hundredths."""
-_EVEN = (0.1, 0.7)
-"""Relative changes of albedo among neighbours at which a pixel's own value, and its vote among others, count half; they
-fall off by the powers 4 and 2."""
+_OWN, _OWN_COATED, _VOTE = 0.05, 0.1, 0.7
+"""Relative changes of albedo among neighbours at which a pixel's own value (without and with a coat, whose reflections
+it alone shows), and its vote among others, count half; they fall off by the powers 4 and 2."""
 _BRIGHTEST = 1.2
 """Under a coat, q above this much of that around it is a reflection."""
 _WHITE = (0.7, 0.95)
@@ -144,11 +144,11 @@ def separated(
         shine: [h, w], Fresnel share of the coat (`fresnel`); zeros where there is none.
         colour: [3], of the light.
     """
-    sure, fair = _sure(base, pure)
+    coated = bool(shine.any())
+    sure, fair = _sure(base, pure, _OWN_COATED if coated else _OWN)
     # What is nearly white may have been brighter than a picture can say.
     seen = unclipped(image)
     votes, among = tripled(sure) * seen, tripled(fair) * seen
-    coated = bool(shine.any())
     expected = base * even
     factor, coat = own_light.fit(own_light.Pixels(image, expected, shine, normals, among), colour)
     factor = tripled(factor)
@@ -162,9 +162,11 @@ def separated(
     weigh *= among
     told, known = weigh * shown, np.multiply(weigh, expected, out=weigh)
     far = _far(told, known, pure, least)
-    around = _near(told)
+    around, near = _near(told), _near(known)
+    if not coated:
+        # Channels in which the surface is dark know little: they lean on what all of them say here.
+        far = tripled((cv2.transform(around, _SUM) + far[..., 0] * least) / (cv2.transform(near, _SUM) + least))
     around += np.multiply(far, least, out=far)
-    near = _near(known)
     around /= np.add(near, least, out=near)
     known = votes * expected
     q = known * shown
@@ -220,7 +222,7 @@ def pure_pixels(inside: Bools, cover: Float32 | None) -> Bools:
     return cv2.erode(inside.view(np.uint8), _THREE, borderType=cv2.BORDER_REPLICATE).view(np.bool_)
 
 
-def _sure(base: Float32, pure: Bools) -> tuple[Float32, Float32]:
+def _sure(base: Float32, pure: Bools, own: float) -> tuple[Float32, Float32]:
     """[h, w] twice, 0 to 1: whether a pixel's own value is to be believed, and whether it is to be asked among others.
 
     Both are 0 at the border; where albedo changes from pixel to pixel the first falls off sooner.
@@ -230,7 +232,6 @@ def _sure(base: Float32, pure: Bools) -> tuple[Float32, Float32]:
     low = cv2.erode(mean * solid + 2 * (1 - solid), _THREE)
     high = cv2.dilate(mean * solid, _THREE)
     square = np.square((high - low) / (mean + np.float32(0.02)))
-    first, second = _EVEN
-    sure = solid / (1 + np.square(square / np.float32(first**2)))
-    fair = solid / (1 + square / np.float32(second**2))
+    sure = solid / (1 + np.square(square / np.float32(own**2)))
+    fair = solid / (1 + square / np.float32(_VOTE**2))
     return np.asarray(sure, np.float32), np.asarray(fair, np.float32)

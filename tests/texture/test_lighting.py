@@ -103,6 +103,18 @@ def test_light_and_reflections_of_an_object_are_told_apart(index: float) -> None
     assert np.abs(found.base * found.light + found.rest - image)[pure & (found.sure > 0.99)].max() < 1e-5
 
 
+def test_a_shadow_on_what_is_dark_in_one_colour_has_no_colour() -> None:
+    inside = np.ones((96, 96), np.bool_)
+    albedo = np.broadcast_to(np.float32([0.3, 0.1, 0.004]), (96, 96, 3)).astype(np.float32)
+    n = np.broadcast_to(np.float32([0, 0, -1]), (96, 96, 3)).astype(np.float32)
+    light = np.ones((96, 96, 3), np.float32)
+    light[40:60, 40:60] = 0.25
+    none, white = np.zeros((96, 96), np.float32), np.ones(3, np.float32)
+    found = separated(albedo * light, albedo, inside, n, np.ones_like(light), none, white).light
+    assert found[44:56, 44:56] == pytest.approx(0.25, abs=0.04)
+    assert np.abs(found - light)[64:].max() < 0.04
+
+
 def test_white_is_not_believed() -> None:
     assert unclipped(np.array([0.2, 0.7, 0.95, 1.0], np.float32)).tolist() == [1, 1, 0, 0]
     albedo, inside, n, light = box()
