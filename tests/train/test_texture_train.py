@@ -134,6 +134,13 @@ def test_training_gets_somewhere(tmp_path: Path) -> None:
     assert colour < 0.05
 
 
+@pytest.mark.parametrize("family", list(TINY))
+def test_bfloat16_trains_too(textures: Path, tmp_path: Path, family: str) -> None:
+    assert train(settings(textures, tmp_path, family, steps=2, precision="bfloat16")) == 0
+    tiles = open_texture_model(tmp_path).model.sample(None, [1, 2], SIDE)
+    assert bool(tiles.isfinite().all())
+
+
 def test_a_signal_leaves_a_checkpoint(textures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Fit._step
 

@@ -20,6 +20,8 @@ from synthaug.models.texture.family import Recipe, TextureModel, descend, normal
 from synthaug.models.texture.looks import Looks, alike, levelled, look_of
 
 _BLOCK = 4
+_COUNTS = (1.0, 0.3, 0.15)
+"""Weights of the errors of lightness and two colours: as these differ within usual surfaces."""
 
 
 class DDPM(TextureModel):
@@ -68,7 +70,8 @@ class DDPM(TextureModel):
         structure = levelled(images, look_of(images))
         self.bands.learn(structure)
         told = self.looks(self.looks.learn(images, labels, rng), labels)
-        loss = self.diffusion.loss(self.bands(structure), told, rng)
+        weights = images.new_tensor(_COUNTS).repeat_interleave(_BLOCK**2)[:, None, None]
+        loss = self.diffusion.loss(self.bands(structure), told, rng, weights / weights.mean())
         descend(loss, optimisers[0])
         return scalars({"loss": loss})
 

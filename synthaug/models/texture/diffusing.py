@@ -47,6 +47,7 @@ class Diffusion(nn.Module):
                 up_block_types=("UpBlock2D",) * levels,
                 attention_head_dim=widths[-1] // 2,
                 norm_num_groups=8,
+                resnet_time_scale_shift="scale_shift",
                 class_embed_type="identity",
             )
         )
@@ -75,15 +76,23 @@ class Diffusion(nn.Module):
         mean, spread, gate = self.look(torch.cat(seen, 1))[:, :, None, None].chunk(3, 1)
         return found * spread.exp() + gate * noisy + mean
 
-    def loss(self, clean: Tensor, told: Tensor, rng: torch.Generator) -> Tensor:
-        """Mean squared error of the velocity; times are spread evenly over the batch, each at random in its share."""
+    def loss(self, clean: Tensor, told: Tensor, rng: torch.Generator, weights: Tensor | None = None) -> Tensor:
+        """Mean squared error of the velocity; times are spread evenly over the batch, each at random in its share.
+
+        Args:
+            clean: [B, C, H, W] of mean 0 and power 1.
+            told: [B, told].
+            rng: Of times and noise.
+            weights: [C, 1, 1] of the channels, 1 in the mean.
+        """
         count = len(clean)
         shares = (torch.arange(count) + torch.rand(count, generator=rng)) / count
         times = (shares * _STEPS).long().clamp(max=_STEPS - 1).to(clean.device)
         noise = drawn(rng, clean.shape, clean)
         noisy = self.schedule.add_noise(clean, noise, times)
         target = self.schedule.get_velocity(clean, noise, times)
-        return nn.functional.mse_loss(self(noisy, times, told), target)
+        error = (self(noisy, times, told) - target).square()
+        return (error if weights is None else error * weights).mean()
 
     @torch.no_grad()
     def sample(self, noise: Tensor, told: Tensor, calls: int) -> Tensor:

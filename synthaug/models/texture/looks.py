@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from synthaug import seeds as philox
 from synthaug.models.texture.family import drawn
 
+P = ParamSpec("P")
 _OCTAVES, _DIRECTIONS, _RANKS = 6, 8, 8
 _BANDS = _OCTAVES * _DIRECTIONS
 SIZE = 3 + 6 + _BANDS + _RANKS
@@ -35,6 +37,18 @@ _AXES = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**
 """Lightness and two colours: what a grey tile lacks stands last."""
 
 
+def _exactly(function: Callable[Concatenate[Tensor, P], Tensor]) -> Callable[Concatenate[Tensor, P], Tensor]:
+    """In single precision, also where a training computes in half: small differences of sums are what counts here."""
+
+    @functools.wraps(function)
+    def called(first: Tensor, *rest: P.args, **named: P.kwargs) -> Tensor:
+        with torch.autocast(first.device.type, enabled=False):
+            return function(first.float(), *rest, **named)
+
+    return called
+
+
+@_exactly
 def look_of(images: Tensor) -> Tensor:
     """[B, 65] of [B, 3, H, W] in [-1, 1]; rolling a tile does not change it.
 
@@ -48,17 +62,20 @@ def look_of(images: Tensor) -> Tensor:
     return torch.cat([colours, bands, _quantiles(light[:, 0])], 1)
 
 
+@_exactly
 def levelled(images: Tensor, look: Tensor) -> Tensor:
     """Tiles without the colours and the contrast of their look: three uncorrelated maps, structure alone."""
     centred = _axes(look) @ (images.flatten(2) - look[:, :3, None])
     return torch.linalg.solve_triangular(_factor(look), centred, upper=False).view_as(images)
 
 
+@_exactly
 def toned(structure: Tensor, look: Tensor) -> Tensor:
     """The reverse of `levelled`."""
     return _painted(structure, look, _factor(look))
 
 
+@_exactly
 def alike(maps: Tensor, look: Tensor, *, ranks: bool = True) -> Tensor:
     """[B, 3, H, W] of any colours and contrast, brought to a look; rolled maps give a rolled tile.
 

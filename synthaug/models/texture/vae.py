@@ -155,9 +155,10 @@ class VAE(TextureModel):
     def _note(self, vectors: Tensor) -> None:
         """Takes style vectors of a batch into their running mean and covariance."""
         with torch.no_grad():
+            vectors = vectors.to(self.mean)
             self.mean.lerp_(vectors.mean(0), _MEMORY)
             apart = vectors - self.mean
-            self.covariance.lerp_(apart.T @ apart / len(vectors), _MEMORY)
+            self.covariance.lerp_((apart.T @ apart).to(self.covariance) / len(vectors), _MEMORY)
 
     def _shapes(self, count: int, side: int) -> list[tuple[int, ...]]:
         """Of the noise: style, then rungs from coarse to fine."""

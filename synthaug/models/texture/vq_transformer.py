@@ -215,7 +215,8 @@ class _Tokenizer(nn.Module):
         return self._shown(self.book.embedding(words).movedim(-1, 1), grain)
 
     def _latents(self, images: Tensor) -> Tensor:
-        return self.read(F.pixel_unshuffle(images, _CELL)) + self.encoder(F.pixel_unshuffle(images, 2))
+        found = self.read(F.pixel_unshuffle(images, _CELL)) + self.encoder(F.pixel_unshuffle(images, 2))
+        return found.to(self.book.embedding.weight)
 
     def _shown(self, latents: Tensor, grain: Tensor) -> Tensor:
         return F.pixel_shuffle(self.decoder(torch.cat([latents, grain], 1)), 2)
@@ -228,7 +229,7 @@ class _Tokenizer(nn.Module):
         dead = (self.used < _LEAST_USED).nonzero()[:, 0]
         places = latents.movedim(1, -1).flatten(0, 2)
         chosen = torch.randint(len(places), (len(dead),), generator=rng).to(places.device)
-        self.book.embedding.weight[dead] = places[chosen]
+        self.book.embedding.weight[dead] = places[chosen].to(self.book.embedding.weight)
         self.used[dead] = 1.0
 
 

@@ -26,8 +26,8 @@ def test_a_look_says_all_of_colours_and_contrast() -> None:
     for own, given in zip(made.flatten(2), images.flatten(2), strict=True):
         assert torch.allclose(own.mean(1), given.mean(1), atol=1e-3)
         assert torch.allclose(torch.cov(own), torch.cov(given), atol=5e-3)
-    assert float((made[1, 0] - made[1, 2]).abs().max()) < 1e-3
-    assert float(made[2].std()) < 1e-3
+    assert float((made[1, 0] - made[1, 2]).abs().max()) < 4e-3  # half a level of 8 bits
+    assert float(made[2].std()) < 4e-3
 
 
 def test_looks_are_those_of_the_torus_and_of_their_class() -> None:
@@ -48,6 +48,7 @@ def test_looks_are_those_of_the_torus_and_of_their_class() -> None:
 
 
 def test_noise_is_brought_to_the_bands_and_values_of_a_tile() -> None:
+    torch.manual_seed(0)
     at = torch.arange(64)[:, None].expand(-1, 64) / 64
     spikes = (torch.cos(2 * torch.pi * 8 * at) > 0.8).float() + 0.05 * torch.randn(64, 64)
     slant = torch.cos(2 * torch.pi * 4 * (at + at.T)) + 0.05 * torch.randn(64, 64)
@@ -67,6 +68,17 @@ def test_noise_is_brought_to_the_bands_and_values_of_a_tile() -> None:
     )
     assert float(down[0]) > 2 * float(across[0])
     assert 0.6 < float(down[1] / across[1]) < 1.6
+
+
+def test_looks_are_exact_where_a_training_computes_in_half() -> None:
+    images, maps = torch.rand(2, 3, SIDE, SIDE) * 2 - 1, torch.randn(2, 3, SIDE, SIDE).bfloat16()
+    look = look_of(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(look_of(images), look)
+        assert torch.equal(levelled(images, look), levelled(images, look))
+        found = alike(maps, look)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, alike(maps.float(), look))
 
 
 def test_gradients_pass_to_the_maps() -> None:
