@@ -70,7 +70,7 @@ class AAE(TextureModel):
     """
 
     family = "aae"
-    recipe = Recipe(steps=8000, batch=6, lr=3e-3)
+    recipe = Recipe(steps=5000, batch=6, lr=3e-3)
     training_only = ("encoder", "to_code", "critic", "statistics")
     staged = False
 
@@ -84,7 +84,7 @@ class AAE(TextureModel):
         self.decoder = Decoder(channels, code)
         self.statistics = Statistics()
         self.critic = nn.Sequential(
-            nn.Linear(code, 4 * code), nn.LeakyReLU(0.2), nn.Linear(4 * code, 4 * code), nn.LeakyReLU(0.2),
+            nn.Linear(code + SIZE, 4 * code), nn.LeakyReLU(0.2), nn.Linear(4 * code, 4 * code), nn.LeakyReLU(0.2),
             nn.Linear(4 * code, 1),
         )  # fmt: skip
 
@@ -111,8 +111,10 @@ class AAE(TextureModel):
         told = self.looks(self.looks.learn(images, labels, rng), labels)
         made = alike(self.decoder(code, told, noises), look, ranks=False)
         loss = self.statistics.distance(levelled(made, look), structure).mean()
-        descend(loss - _OF_CODES * self.critic(code).mean(), optimisers[0])
-        judgement = hinge(self.critic(drawn(rng, code.shape, code)), self.critic(code.detach()))
+        # Beside the look, so that codes say nothing of it: in sampling both are drawn each by itself.
+        descend(loss - _OF_CODES * self.critic(torch.cat([code, look], 1)).mean(), optimisers[0])
+        noise, found = (torch.cat([one, look], 1) for one in (drawn(rng, code.shape, code), code.detach()))
+        judgement = hinge(self.critic(noise), self.critic(found))
         descend(judgement, optimisers[1])
         return scalars({"loss": loss, "critic": judgement})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -95,11 +96,25 @@ class Diffusion(nn.Module):
         return (error if weights is None else error * weights).mean()
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, told: Tensor, calls: int) -> Tensor:
-        """Maps from noise, by DDIM without further noise (Song et al., ICLR 2021) in `calls` calls of the network."""
+    def sample(
+        self, noise: Tensor, told: Tensor, calls: int, brought: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Maps from noise, by DDIM without further noise (Song et al., ICLR 2021) in `calls` calls of the network.
+
+        Args:
+            noise: [B, C, H, W].
+            told: [B, told].
+            calls: Of the network.
+            brought: What the clean maps are known to satisfy is restored in those that each call foresees, as by Lugmayr
+                et al. ("RePaint", CVPR 2022) for known pixels: what the network has forgotten does not add up.
+        """
         self.schedule.set_timesteps(calls, device=noise.device)
+        known = self.schedule.alphas_cumprod.to(noise)
         maps = noise
         for time in self.schedule.timesteps:
             found = self(maps, time.expand(len(maps)), told)
+            if brought is not None:
+                share, rest = known[time].sqrt(), (1 - known[time]).sqrt()
+                found = (share * maps - brought(share * maps - rest * found)) / rest
             maps = self.schedule.step(found, time, maps, eta=0.0).prev_sample
         return maps

@@ -230,8 +230,9 @@ class Looks(nn.Module):
         return found + found.new_tensor(_BLUR) * drawn(rng, found.shape, found)
 
     def draw(self, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
-        """[B, 65], each a function of its seed and label: one that was seen of that class, blurred."""
+        """[B, 65], each a function of its seed and label: one that was seen of that class, blurred; of none, noise's."""
         known = min(int(self.count), len(self.seen))
+        plain = look_of(0.3 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))[0].to(self.seen)
         rows: list[Tensor] = []
         for i, seed in enumerate(seeds):
             rng = philox.generator(seed, "texture", 0, "look")
@@ -239,6 +240,6 @@ class Looks(nn.Module):
             fitting = torch.arange(known, device=self.seen.device)
             if labels is not None and bool((own := self.labels[:known] == labels[i]).any()):
                 fitting = own.nonzero()[:, 0]
-            chosen = self.seen[fitting[int(rng.integers(len(fitting)))]] if len(fitting) else torch.zeros_like(blur)
+            chosen = self.seen[fitting[int(rng.integers(len(fitting)))]] if len(fitting) else plain
             rows.append(chosen + blur.new_tensor(_BLUR) * blur)
         return torch.stack(rows)
