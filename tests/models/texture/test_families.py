@@ -138,7 +138,7 @@ def test_rolled_noise_rolls_the_tile() -> None:
     code, finer = torch.randn(1, 4), [torch.randn(1, *shape) for shape in aae._shapes(32)]
     commutes(lambda maps: aae.decoder(code, -code, maps), finer, (8, -16))
     ddpm = cast(DDPM, build("ddpm", side=32))
-    noise, told = torch.randn(1, 48, 8, 8), torch.randn(1, ddpm.diffusion.told)
+    noise, told = torch.randn(1, 12, 16, 16), torch.randn(1, ddpm.diffusion.told)
     commutes(lambda maps: ddpm.bands.back(ddpm.diffusion.sample(maps[0], told, 3)), [noise], (8, -16))
     latent = cast(LatentDiffusion, build("latent_diffusion", side=32))
     noise, told = torch.randn(1, 2, 8, 8), torch.randn(1, latent.diffusion.told)
