@@ -105,8 +105,8 @@ class Diffusion(nn.Module):
             noise: [B, C, H, W].
             told: [B, told].
             calls: Of the network.
-            brought: What the clean maps are known to satisfy is restored in those that each call foresees, as by Lugmayr
-                et al. ("RePaint", CVPR 2022) for known pixels: what the network has forgotten does not add up.
+            brought: What clean maps are known to satisfy is restored in those that each call foresees, as by Lugmayr et
+                al. ("RePaint", CVPR 2022) for known pixels: what the network has forgotten does not add up.
         """
         self.schedule.set_timesteps(calls, device=noise.device)
         known = self.schedule.alphas_cumprod.to(noise)

@@ -230,7 +230,7 @@ class Looks(nn.Module):
         return found + found.new_tensor(_BLUR) * drawn(rng, found.shape, found)
 
     def draw(self, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
-        """[B, 65], each a function of its seed and label: one that was seen of that class, blurred; of none, noise's."""
+        """[B, 65], each a function of its seed and label: one seen of that class, blurred; noise's if none was."""
         known = min(int(self.count), len(self.seen))
         plain = look_of(0.3 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))[0].to(self.seen)
         rows: list[Tensor] = []

@@ -45,7 +45,7 @@ class PixelCNN(TextureModel):
     """
 
     family: ClassVar[str] = "pixelcnn"
-    recipe: ClassVar[Recipe] = Recipe(steps=3000, batch=4, lr=4e-3)
+    recipe: ClassVar[Recipe] = Recipe(steps=2500, batch=4, lr=4e-3)
 
     def __init__(
         self,

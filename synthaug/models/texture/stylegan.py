@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from synthaug import seeds as philox
 from synthaug.errors import ConfigError, InputError
 from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars
-from synthaug.models.texture.looks import Looks, alike, look_of
+from synthaug.models.texture.looks import SIZE, Looks, alike, look_of
 from synthaug.models.texture.styles import SLOPE, Generator, Mapping, around, doubled
 
 _SMALLEST = 4
@@ -51,7 +51,7 @@ class StyleGAN(TextureModel):
     """
 
     family: ClassVar[str] = "stylegan"
-    recipe: ClassVar[Recipe] = Recipe(steps=5000, batch=8, lr=4e-3)
+    recipe: ClassVar[Recipe] = Recipe(steps=4000, batch=8, lr=4e-3)
     training_only: ClassVar[tuple[str, ...]] = ("discriminator",)
 
     def __init__(
@@ -124,18 +124,22 @@ class StyleGAN(TextureModel):
         """
         doublings, shown = self.stage(progress)
         real = _at(images, self.doublings - doublings, shown)
-        told = self.looks(self.looks.learn(images, labels, rng), labels)
+        look = self.looks.learn(images, labels, rng)
+        told = self.looks(look, labels)
         fake = alike(self._made(told, doublings, shown, rng), look_of(real), ranks=False)
         self.discriminator.requires_grad_(False)
-        opinion = self._judged(fake, labels, doublings, shown, rng)
+
+        def judged(tiles: Tensor) -> Tensor:
+            return self.discriminator(_jittered(tiles, self.jitter, rng), look, labels, doublings, shown)
+
+        opinion = judged(fake)
         fooled = F.softplus(-opinion).mean()
         descend(fooled, optimisers[0])
         self.discriminator.requires_grad_(True)
 
         lazily = bool(torch.rand((), generator=rng) < 1 / self.lazy)
         real.requires_grad_(lazily)
-        on_fake = self._judged(fake.detach(), labels, doublings, shown, rng)
-        on_real = self._judged(real, labels, doublings, shown, rng)
+        on_fake, on_real = judged(fake.detach()), judged(real)
         loss = apart = F.softplus(on_fake).mean() + F.softplus(-on_real).mean()
         if lazily:
             (slope,) = torch.autograd.grad(on_real.sum(), real, create_graph=True)
@@ -153,11 +157,6 @@ class StyleGAN(TextureModel):
         styles = [coarse if level < crossed else fine for level in range(doublings + 1)]
         noise = [drawn(rng, (len(told), *shape), told) for shape in self.generator.shapes(doublings, 1)]
         return self.generator(styles, noise, shown)[-1]
-
-    def _judged(
-        self, tiles: Tensor, labels: Tensor | None, doublings: int, shown: float, rng: torch.Generator
-    ) -> Tensor:
-        return self.discriminator(_jittered(tiles, self.jitter, rng), labels, doublings, shown)
 
     @torch.no_grad()
     def sample(
@@ -205,7 +204,11 @@ class StyleGAN(TextureModel):
 
 
 class _Discriminator(nn.Module):
-    """Logits of a batch of tiles; the spread of the batch is one of its features, so that variety shows."""
+    """Logits of a batch of tiles; the spread of the batch is one of its features, so that variety shows.
+
+    It is told of the look, and of the class, by projection (Miyato and Koyama, "cGANs with projection discriminator",
+    ICLR 2018): the question is whether this structure goes with this look.
+    """
 
     def __init__(self, channels: Sequence[int], classes: int) -> None:
         super().__init__()
@@ -215,9 +218,10 @@ class _Discriminator(nn.Module):
         )
         self.last = _Circular(channels[0] + 1, channels[0], 3)
         self.logit = nn.Parameter(torch.randn(channels[0]))
+        self.look = nn.Linear(SIZE, channels[0])
         self.embed = nn.Embedding(classes, channels[0]) if classes else None
 
-    def forward(self, tiles: Tensor, labels: Tensor | None, doublings: int, shown: float) -> Tensor:
+    def forward(self, tiles: Tensor, look: Tensor, labels: Tensor | None, doublings: int, shown: float) -> Tensor:
         maps = self.colours[doublings](tiles)
         for level in range(doublings - 1, -1, -1):
             maps = self.blocks[level](maps)
@@ -225,7 +229,9 @@ class _Discriminator(nn.Module):
                 maps = torch.lerp(self.colours[level](F.avg_pool2d(tiles, 2)), maps, shown)
         spread = maps.var(0, unbiased=False).add(1e-8).sqrt().mean().expand_as(maps[:, :1])
         found = self.last(torch.cat([maps, spread], 1)).mean((2, 3))
-        direction = self.logit if self.embed is None else self.logit + self.embed(labels)
+        direction = self.logit + self.look(look)
+        if self.embed is not None:
+            direction = direction + self.embed(labels)
         return (direction * found).sum(1) / math.sqrt(found.shape[1])
 
 

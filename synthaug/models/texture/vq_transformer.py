@@ -68,7 +68,7 @@ class VQTransformer(TextureModel):
     """
 
     family: ClassVar[str] = "vq_transformer"
-    recipe: ClassVar[Recipe] = Recipe(steps=4000, batch=8, lr=2e-3)
+    recipe: ClassVar[Recipe] = Recipe(steps=3500, batch=8, lr=2e-3)
     training_only: ClassVar[tuple[str, ...]] = ("told", "critic")
     any_side: ClassVar[bool] = False
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synthaug.errors import ConfigError, InputError
+from synthaug.models.texture.looks import look_of
 from synthaug.models.texture.saving import NAME, open_texture_model, pack
 from synthaug.models.texture.stylegan import StyleGAN, _at, _jittered
 from synthaug.models.texture.styles import Modulated, doubled
@@ -58,8 +59,10 @@ def test_a_new_resolution_begins_as_the_one_before() -> None:
         assert [picture.shape[-1] for picture in (*coarse, fine)] == [4, 8, 16, 32]
         real = _at(torch.rand(2, 3, SIDE, SIDE), 0, 0.0)
         assert torch.allclose(real, doubled(F.avg_pool2d(real, 2)), atol=0.2)
-        judged = net.discriminator(fine, None, 3, 0.0)
-        assert torch.allclose(judged, net.discriminator(F.avg_pool2d(fine, 2), None, 2, 1.0), atol=1e-5)
+        look = look_of(fine)
+        judged = net.discriminator(fine, look, None, 3, 0.0)
+        assert torch.allclose(judged, net.discriminator(F.avg_pool2d(fine, 2), look, None, 2, 1.0), atol=1e-5)
+        assert not torch.allclose(judged, net.discriminator(fine, -look, None, 3, 0.0), atol=1e-3)
 
 
 def test_a_fine_style_leaves_what_is_coarser_alone() -> None:
@@ -86,7 +89,8 @@ def test_rolled_noise_gives_rolled_tiles_that_are_judged_alike() -> None:
         one, two = net.generator(styles, noise, 1.0)[-1], net.generator(styles, rolled, 1.0)[-1]
         assert torch.allclose(one.roll((8, -16), (2, 3)), two, atol=1e-5)
         assert not torch.allclose(one, two, atol=0.1)
-        assert torch.allclose(*(net.discriminator(tile, None, 3, 1.0) for tile in (one, two)), atol=1e-5)
+        look = look_of(one)
+        assert torch.allclose(*(net.discriminator(tile, look, None, 3, 1.0) for tile in (one, two)), atol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
