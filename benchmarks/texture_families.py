@@ -16,7 +16,8 @@ Laplacian pyramid: it sees little more than spectra, and cannot tell noise from 
 stands in.
 
 `nearest` is the distance to the nearest tile that was learnt from, over all rolls, beside that of real tiles to each
-other; the picture STRIP_nearest.png shows the closest pairs. `seam` is `metrics.texture.mean_seam_energy`; beside it
+other, twins left out; tiles of one flat colour are near to any such tile and left out as well (`flat`, spread below
+0.02). The picture STRIP_nearest.png shows the closest pairs. `seam` is `metrics.texture.mean_seam_energy`; beside it
 the mean of single tiles, which is above 1 for real ones. Same work: as many pictures in every row but `real`, which has
 all there are, checked to be tiles in [0, 1], the same for the same seed.
 """
@@ -49,7 +50,7 @@ from synthaug.train.texture import Settings, train  # isort: skip
 
 Tile = tile_sets.Tile
 _ROOT = Path(os.environ.get("SYNTHAUG_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-SHOWN, PLACES, DIRECTIONS, ROUNDS = 12, 100, 64, 40
+SHOWN, PLACES, DIRECTIONS, ROUNDS, TWIN = 12, 100, 64, 40, 0.005
 TINY: dict[str, dict[str, Any]] = {
     "vae": {"width": 8, "latents": 2, "style": 4},
     "aae": {"width": 8, "code": 4},
@@ -157,16 +158,17 @@ def sampled(model: Any, count: int) -> tuple[list[Tile], float]:
 def row_of(tiles: Sequence[Tile], looks: Looks, known: Sequence[Tile], rounds: int) -> dict[str, Any]:
     """Distance, seam and memorisation of one set of tiles."""
     points = looks(tiles)
-    to_known = tile_sets.apart(tiles, known)
+    to_known = tile_sets.apart(tiles[:1], known)
     if abs(to_known[0].min() - figures.nearest_distances(tiles[:1], known)[0]) > 1e-4:
         raise SystemExit("distances over rolls are not those of metrics.texture")
     found = {kind: looks.distance(kind, points, rounds) for kind in points}
     seams = [figures.seam_energy(tile) for tile in tiles]
-    near = np.quantile(to_known.min(1), [0, 0.05, 0.5])
+    near = nearest(tiles, known)
     return {
         **found,
         "seam": {"set": round(figures.mean_seam_energy(tiles), 3), "tile": round(float(np.mean(seams)), 3)},
-        "nearest": dict(zip(("least", "5%", "median"), near.round(4).tolist(), strict=True)),
+        "nearest": near,
+        "flat": len(tiles) - len(tile_sets.structured(tiles)),
     }
 
 
@@ -184,6 +186,15 @@ def words(arguments: Sequence[str]) -> dict[str, str]:
             raise SystemExit(f"{word}: expected KEY=VALUE with one of {', '.join(given)}\n{__doc__}")
         given[key] = value
     return given
+
+
+def nearest(tiles: Sequence[Tile], known: Sequence[Tile]) -> dict[str, float]:
+    """Quantiles of the distances of tiles to the nearest known one that is not the same picture."""
+    between = tile_sets.apart(tile_sets.structured(tiles), tile_sets.structured(known))
+    if tiles is known:
+        between[between < TWIN] = np.inf
+    found = np.quantile(between.min(1), [0, 0.05, 0.5]).round(4).tolist()
+    return dict(zip(("least", "5%", "median"), found, strict=True))
 
 
 def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[str, Sequence[Tile]], list[Any]]:
@@ -208,10 +219,7 @@ def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[st
         "looks alone": tile_sets.looks_alone(known, count),
     }
     table = {name: row_of(tiles, looks, known, rounds) for name, tiles in sets.items()}
-    np.fill_diagonal(between, np.inf)
-    apart_each = between.min(1)
-    least = np.quantile(apart_each[apart_each > 0.005], [0, 0.05, 0.5])
-    table["real"]["nearest"] = dict(zip(("least", "5%", "median"), least.round(4).tolist(), strict=True))
+    table["real"]["nearest"] = nearest(every, every)
     pairs: list[Any] = []
     options = {"steps": int(given["steps"]), "side": side, "threads": int(given["threads"])}
     for family in given["families"].split(","):
@@ -224,9 +232,7 @@ def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[st
             "training_minutes": round(minutes, 1),
             "steps": opened.facts["steps"],
         }
-        to_known = tile_sets.apart(tiles, known)
-        closest = np.argsort(to_known.min(1))[: SHOWN // 2]
-        pairs.append((family, [one for i in closest for one in (tiles[i], known[int(to_known[i].argmin())])]))
+        pairs.append((family, tile_sets.closest(tiles, known, SHOWN // 2)))
     facts = {"tiles": len(every), "held_out": int(held.sum()), "features": looks.name, **options, "samples": count}
     return {"rows": table, "sizes": facts}, sets, pairs
 

@@ -14,7 +14,7 @@ from synthaug.models.texture.looks import Looks, alike
 
 Tile = NDArray[np.float32]
 """[side, side, 3] RGB in [0, 1]."""
-NEAR, EVERY = 0.05, 5
+NEAR, EVERY, FLAT = 0.05, 5, 0.02
 
 
 def tiles_of(folder: Path, side: int) -> list[tuple[str, Tile]]:
@@ -87,6 +87,19 @@ def looks_alone(known: Sequence[Tile], count: int) -> list[Tile]:
     shape = (3, *known[0].shape[:2])
     noises = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(n)) for n in range(count)])
     return pictures_of(alike(noises, drawn.draw(seeds_of(count), None)).clamp(-1, 1))
+
+
+def structured(tiles: Sequence[Tile]) -> list[Tile]:
+    """Those that are more than one flat colour."""
+    return [tile for tile in tiles if float(np.sqrt(tile.var((0, 1)).mean())) >= FLAT]
+
+
+def closest(tiles: Sequence[Tile], known: Sequence[Tile], count: int) -> list[Tile]:
+    """The tiles that lie nearest to a known one, each followed by that."""
+    made, told = structured(tiles), structured(known)
+    between = apart(made, told)
+    order = np.argsort(between.min(1))[:count]
+    return [one for i in order for one in (made[i], told[int(between[i].argmin())])]
 
 
 def seeds_of(count: int) -> list[int]:
