@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from synthaug.models.texture.blocks import Out, Pyramid, convolution, doubled, residual
 from synthaug.models.texture.critic import hinge
-from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars
+from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, moved, normals, scalars
 from synthaug.models.texture.looks import SIZE, Looks, alike, levelled, look_of
 from synthaug.models.texture.statistics import Statistics
 
@@ -105,7 +105,7 @@ class AAE(TextureModel):
         look = look_of(images)
         structure = levelled(images, look)
         levels = self.encoder(structure)
-        seen = [part for maps in levels for part in (maps.mean((2, 3)), maps.std((2, 3)))]
+        seen = [part for maps in levels for part in (maps.mean((2, 3)), maps.std((2, 3), correction=0))]
         code = self.to_code(torch.cat([*seen, look], 1))
         noises = [drawn(rng, (len(images), *shape), images) for shape in self._shapes(images.shape[-1])]
         told = self.looks(self.looks.learn(images, labels, rng), labels)
@@ -125,7 +125,7 @@ class AAE(TextureModel):
         flat = normals(seeds, [sum(map(_size, shapes))], self.device).split([*map(_size, shapes)], 1)
         code, *noises = (part.reshape(-1, *shape) for part, shape in zip(flat, shapes, strict=True))
         look = self.looks.draw(seeds, labels)
-        return alike(self.decoder(code, self.looks(look, labels), noises), look).clamp(-1, 1)
+        return moved(alike(self.decoder(code, self.looks(look, labels), noises), look), seeds).clamp(-1, 1)
 
     def _shapes(self, side: int) -> list[tuple[int, ...]]:
         """Of the noise, from coarse to fine."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from synthaug.models.texture.bands import Bands
 from synthaug.models.texture.diffusing import Diffusion
-from synthaug.models.texture.family import Recipe, TextureModel, descend, normals, scalars
+from synthaug.models.texture.family import Recipe, TextureModel, descend, moved, normals, scalars
 from synthaug.models.texture.looks import Looks, alike, levelled, look_of
 
 _BLOCK = 2
@@ -86,4 +86,4 @@ class DDPM(TextureModel):
             return self.bands(levelled(alike(self.bands.back(maps), look, ranks=False), look))
 
         found = self.diffusion.sample(noise, self.looks(look, labels), self.calls, brought)
-        return alike(self.bands.back(found), look).clamp(-1, 1)
+        return moved(alike(self.bands.back(found), look), seeds).clamp(-1, 1)

@@ -208,6 +208,16 @@ def uniforms(seeds: Sequence[int], shape: Sequence[int], device: torch.device | 
     return torch.from_numpy(np.stack(rows)).to(device)
 
 
+def moved(tiles: Tensor, seeds: Sequence[int]) -> Tensor:
+    """[B, C, H, W], each rolled anywhere by its seed.
+
+    Layers that double leave steps that are larger between cells, and the wrap would always lie on one.
+    """
+    places = [philox.generator(seed, "texture", 0, "roll").integers(tiles.shape[-1], size=2) for seed in seeds]
+    rolled = [tile.roll((int(y), int(x)), (1, 2)) for tile, (y, x) in zip(tiles, places, strict=True)]
+    return torch.stack(rolled)
+
+
 def drawn(rng: torch.Generator, shape: Sequence[int], like: Tensor) -> Tensor:
     """Standard normal noise of a training step, on the device and in the type of `like`."""
     return torch.randn(tuple(shape), generator=rng).to(like)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from synthaug.models.texture.critic import Critic, hinge
 from synthaug.models.texture.diffusing import Diffusion
-from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars, wrapping
+from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, moved, normals, scalars, wrapping
 from synthaug.models.texture.looks import Looks, alike, levelled, look_of, toned
 
 _FIRST = 0.3
@@ -151,4 +151,4 @@ class LatentDiffusion(TextureModel):
         noise = normals(seeds, (self.latents, side // self.fewer, side // self.fewer), self.device)
         look = self.looks.draw(seeds, labels)
         found = self.diffusion.sample(noise, self.looks(look, labels), self.calls) * self.power.sqrt() + self.mean
-        return alike(self.unfold(self.autoencoder.decode(found).sample), look).clamp(-1, 1)
+        return moved(alike(self.unfold(self.autoencoder.decode(found).sample), look), seeds).clamp(-1, 1)

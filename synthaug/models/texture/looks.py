@@ -29,10 +29,15 @@ _FLAT = 0.02
 """Spread of what counts as flat; nothing is divided by less."""
 _FAINT = 0.01
 """Amplitude of a band, in units of the spread of lightness, below which it counts as empty."""
-_MOST = 30.0
-"""Largest gain of a band: what is not there cannot be brought out."""
+_MOST, _AGAIN = 30.0, 2.0
+"""Largest gain of a band, the first time and every further time: what is not there is rounding, or made by the ranks."""
+_HARDLY = 0.1
+"""Spread of a map, after its bands were changed, that is still brought to 1: less was nothing from the start."""
+_STEEP = 0.05
+"""Least distance of two quantiles, in units of the spread of lightness, over which values are moved apart."""
 _ROUNDS = 3
-_BLUR = (*[0.04] * 3, *[0.01] * 6, *[0.04] * _BANDS, *[0.02] * _RANKS)
+_BLUR = (*[0.04] * 3, *[0.1] * 6, *[0.04] * _BANDS, *[0.02] * _RANKS)
+"""Of contrast in units of its own, above what is flat: what is grey stays grey."""
 _AXES = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 """Lightness and two colours: what a grey tile lacks stands last."""
 
@@ -58,7 +63,7 @@ def look_of(images: Tensor) -> Tensor:
     """
     colours = _colours(images)
     light = levelled(images, colours)[:, :1]
-    bands = (_energies(torch.fft.rfft2(light), _windows(light)).sqrt() + _FAINT).log()
+    bands = (_energies(torch.fft.rfft2(light), _windows(light), light.shape[-1]).sqrt() + _FAINT).log()
     return torch.cat([colours, bands, _quantiles(light[:, 0])], 1)
 
 
@@ -76,50 +81,63 @@ def toned(structure: Tensor, look: Tensor) -> Tensor:
 
 
 @_exactly
-def alike(maps: Tensor, look: Tensor, *, ranks: bool = True) -> Tensor:
-    """[B, 3, H, W] of any colours and contrast, brought to a look; rolled maps give a rolled tile.
+def alike(structure: Tensor, look: Tensor, *, ranks: bool = True) -> Tensor:
+    """[B, 3, H, W] in RGB: maps of lightness and two colours, of any scale, brought to a look.
 
-    All maps of a tile go through one filter, so that what hangs together in them stays together.
+    All maps of a tile go through one filter, so that what hangs together in them stays together. `levelled` tiles come
+    back as they were; rolled maps give a rolled tile.
 
     Args:
-        maps: [B, 3, H, W].
+        structure: [B, 3, H, W], as `levelled` has them.
         look: [B, 65].
         ranks: Also the quantiles of lightness, in turns with the bands; gradients do not pass.
     """
-    structure = _uncorrelated(maps)
-    for _ in range(_ROUNDS if ranks else 1):
-        structure = _uncorrelated(_filtered(structure, look))
+    maps = _white(structure, _FLAT)
+    for number in range(_ROUNDS if ranks else 1):
+        maps = _filtered(maps, look, _AGAIN if number else _MOST)
         if ranks:
-            light = _ranked(structure[:, 0], look[:, -_RANKS:])
-            structure = torch.cat([light[:, None], structure[:, 1:]], 1)
+            maps = torch.cat([_ranked(maps[:, 0], look[:, -_RANKS:])[:, None], maps[:, 1:]], 1)
     factor = _factor(look)
     own = factor.diagonal(dim1=1, dim2=2)
     less = own - (own.square() - _FLAT**2).clamp(min=0).sqrt()  # what is flat stays flat
-    return _painted(_uncorrelated(structure), look, factor - torch.diag_embed(less))
+    return _painted(_white(maps, _HARDLY), look, factor - torch.diag_embed(less))
 
 
-def _uncorrelated(maps: Tensor) -> Tensor:
-    return levelled(maps, _colours(maps))
+def _white(maps: Tensor, floor: float) -> Tensor:
+    """Uncorrelated maps of mean 0 and spread 1; what spreads much less than `floor` comes out as that share of 1."""
+    centred = maps.flatten(2) - maps.mean((2, 3))[..., None]
+    factor = _root(centred @ centred.mT / centred.shape[2], floor)
+    white = torch.linalg.solve_triangular(factor, centred, upper=False) * math.sqrt(1 + floor**2)
+    return white.view_as(maps)
 
 
-def _filtered(structure: Tensor, look: Tensor) -> Tensor:
+def _root(covariance: Tensor, floor: float) -> Tensor:
+    """[B, 3, 3]: Cholesky factor of a covariance and a floor; not finite where that is not."""
+    # A little of the whole keeps the matrix definite in single precision, whatever the contrast.
+    flat = floor**2 + 1e-6 * covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None]
+    return torch.linalg.cholesky_ex(covariance + torch.diag_embed(flat.expand(-1, 3))).L
+
+
+def _filtered(structure: Tensor, look: Tensor, most: float) -> Tensor:
     """With the amplitudes of a look in each band of lightness."""
     windows, spectrum = _windows(structure), torch.fft.rfft2(structure)
     wanted = (look[:, 9 : 9 + _BANDS].exp() - _FAINT).clamp(min=0)
+    found, gain = spectrum, torch.ones_like(wanted)
     for _ in range(_ROUNDS):  # bands overlap, so that once is not enough
-        own = _energies(spectrum[:, :1], windows).add(1e-12).sqrt()
-        gain = ((wanted + 1e-3) / (own + 1e-3)).clamp(max=_MOST)
-        spectrum = spectrum * torch.einsum("bk,kyx->byx", gain, windows)[:, None]
-    return torch.fft.irfft2(spectrum, structure.shape[-2:])
+        own = _energies(found[:, :1], windows, structure.shape[-1]).add(1e-12).sqrt()
+        gain = (gain * (wanted + 1e-3) / (own + 1e-3)).clamp(max=most)
+        found = spectrum * torch.einsum("bk,kyx->byx", gain, windows)[:, None]
+    return torch.fft.irfft2(found, structure.shape[-2:])
 
 
-def _energies(spectrum: Tensor, windows: Tensor) -> Tensor:
+def _energies(spectrum: Tensor, windows: Tensor, width: int) -> Tensor:
     """[B, K] mean squares of a map in each band, from its half spectrum [B, 1, H, W / 2 + 1]."""
-    height, half = spectrum.shape[-2:]
-    twice = torch.full((half,), 2.0, device=spectrum.device)
-    twice[0] = twice[-1] = 1.0
+    twice = torch.full(spectrum.shape[-1:], 2.0, device=spectrum.device)
+    twice[0] = 1.0
+    if width % 2 == 0:
+        twice[-1] = 1.0
     power = spectrum[:, 0].abs().square() * twice
-    return torch.einsum("byx,kyx->bk", power, windows) / (height * 2 * (half - 1)) ** 2
+    return torch.einsum("byx,kyx->bk", power, windows) / (spectrum.shape[-2] * width) ** 2
 
 
 def _quantiles(light: Tensor) -> Tensor:
@@ -130,13 +148,16 @@ def _quantiles(light: Tensor) -> Tensor:
 
 def _ranked(light: Tensor, quantiles: Tensor) -> Tensor:
     """[B, H, W] with these quantiles, by a line from each to the next; beyond the outermost all are moved alike."""
-    own, wanted = _quantiles(light)[:, None, None], quantiles.sort(1).values[:, None, None]
+    found, wanted = _quantiles(light), quantiles.sort(1).values
+    # Where values are few, quantiles coincide: both sides are spread alike, or rounding would move values far.
+    spread = nn.functional.pad((_STEEP - found.diff(dim=1)).clamp(min=0).cumsum(1), (1, 0))
+    own, wanted = ((values + spread)[:, None, None] for values in (found, wanted))
     place = (light[..., None] >= own).sum(3, keepdim=True).clamp(1, _RANKS - 1)
     shape = (*light.shape, _RANKS)
     below, above, low, high = (
         values.expand(shape).gather(3, at)[..., 0] for values in (own, wanted) for at in (place - 1, place)
     )
-    inside = torch.lerp(low, high, ((light - below) / (above - below).clamp(min=1e-6)).clamp(0, 1))
+    inside = torch.lerp(low, high, ((light - below) / (above - below)).clamp(0, 1))
     return inside + (light - above).clamp(min=0) - (below - light).clamp(min=0)
 
 
@@ -147,6 +168,11 @@ def _windows(like: Tensor) -> Tensor:
 @functools.lru_cache(maxsize=8)
 def _bank(height: int, width: int) -> Tensor:
     """[48, H, W / 2 + 1] smooth windows on half the plane of frequencies; their sum is 1, and 0 at the mean."""
+    with torch.inference_mode(False):  # it is kept, and may serve a training later
+        return _made(height, width)
+
+
+def _made(height: int, width: int) -> Tensor:
     down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
     radius = (down.square() + across.square()).sqrt()
     octave = torch.log2(0.5 / radius.clamp(min=1e-6)).clamp(0, _OCTAVES - 1)
@@ -167,10 +193,7 @@ def _colours(maps: Tensor) -> Tensor:
     pixels = maps.flatten(2)
     centre = pixels.mean(2)
     rest = _axes(maps) @ (pixels - centre[..., None])
-    covariance = rest @ rest.mT / rest.shape[2]
-    # A little of the whole keeps the matrix definite in single precision, whatever the contrast.
-    flat = _FLAT**2 + 1e-6 * covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None]
-    factor = torch.linalg.cholesky(covariance + torch.diag_embed(flat.expand(-1, 3)))
+    factor = _root(rest @ rest.mT / rest.shape[2], _FLAT)
     rows, columns = torch.tril_indices(3, 3)
     return torch.cat([centre, factor[:, rows, columns]], 1)
 
@@ -182,6 +205,15 @@ def _factor(look: Tensor) -> Tensor:
     factor[:, rows, columns] = look[:, 3:9]
     diagonal = factor.diagonal(dim1=1, dim2=2)
     return factor + torch.diag_embed(diagonal.clamp(min=_FLAT) - diagonal)
+
+
+def _blurred(look: Tensor, noise: Tensor) -> Tensor:
+    """[B, 65] of as much and standard normal noise."""
+    own = _factor(look).diagonal(dim1=1, dim2=2) - _FLAT
+    rows, _ = torch.tril_indices(3, 3)
+    scale = look.new_tensor(_BLUR).repeat(len(look), 1)
+    scale[:, 3:9] *= own[:, rows]
+    return look + scale * noise
 
 
 def _painted(structure: Tensor, look: Tensor, factor: Tensor) -> Tensor:
@@ -227,7 +259,7 @@ class Looks(nn.Module):
         self.seen[places] = found
         self.labels[places] = -1 if labels is None else labels
         self.count += len(found)
-        return found + found.new_tensor(_BLUR) * drawn(rng, found.shape, found)
+        return _blurred(found, drawn(rng, found.shape, found))
 
     def draw(self, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
         """[B, 65], each a function of its seed and label: one seen of that class, blurred; noise's if none was."""
@@ -241,5 +273,5 @@ class Looks(nn.Module):
             if labels is not None and bool((own := self.labels[:known] == labels[i]).any()):
                 fitting = own.nonzero()[:, 0]
             chosen = self.seen[fitting[int(rng.integers(len(fitting)))]] if len(fitting) else plain
-            rows.append(chosen + blur.new_tensor(_BLUR) * blur)
-        return torch.stack(rows)
+            rows.append(_blurred(chosen[None], blur[None]))
+        return torch.cat(rows)

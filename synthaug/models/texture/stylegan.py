@@ -20,9 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from synthaug import seeds as philox
 from synthaug.errors import ConfigError, InputError
-from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars
+from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, moved, normals, scalars
 from synthaug.models.texture.looks import SIZE, Looks, alike, look_of
 from synthaug.models.texture.styles import SLOPE, Generator, Mapping, around, doubled
 
@@ -181,7 +180,7 @@ class StyleGAN(TextureModel):
         if len(surface) != len(seeds):
             raise InputError(f"{len(surface)} fine seeds for {len(seeds)} tiles: expected one each")
         picture = self.pyramid(labels, seeds, side, surface, crossover)[-1]
-        return _moved(alike(picture, self.looks.draw(surface, labels)), seeds).clamp(-1, 1)
+        return moved(alike(picture, self.looks.draw(surface, labels)), seeds).clamp(-1, 1)
 
     def pyramid(
         self, labels: Tensor | None, seeds: Sequence[int], side: int, fine: Sequence[int], crossover: int
@@ -260,13 +259,6 @@ def _jittered(tiles: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     tiles = grey + (tiles - grey) * (1 + colour)
     centre = tiles.mean((1, 2, 3), keepdim=True)
     return centre + (tiles - centre) * (1 + contrast) + light
-
-
-def _moved(tiles: Tensor, seeds: Sequence[int]) -> Tensor:
-    """Each rolled anywhere: doubling leaves steps that are larger between cells, and the wrap always lies on one."""
-    places = [philox.generator(seed, "texture", 0, "roll").integers(tiles.shape[-1], size=2) for seed in seeds]
-    rolled = [tile.roll((int(y), int(x)), (1, 2)) for tile, (y, x) in zip(tiles, places, strict=True)]
-    return torch.stack(rolled)
 
 
 def _at(images: Tensor, halvings: int, shown: float) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.models.texture.blocks import Out, Pyramid, convolution, doubled, halved, residual, start_at_zero
-from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, normals, scalars
+from synthaug.models.texture.family import Recipe, TextureModel, descend, drawn, moved, normals, scalars
 from synthaug.models.texture.looks import SIZE, Looks, alike, levelled, look_of, toned
 
 _MEMORY = 0.01
@@ -150,7 +150,8 @@ class VAE(TextureModel):
         look = self.looks.draw(seeds, labels)
         told = self.looks(look, labels)
         structure, _ = self._decode(self.mean + noises[0] @ shape.T, told, noises[1:-1], None)
-        return alike(toned(structure, look) + self.scale * _laplace(noises[-1]), look).clamp(-1, 1)
+        drawn_again = toned(structure, look) + self.scale * _laplace(noises[-1])
+        return moved(alike(levelled(drawn_again, look), look), seeds).clamp(-1, 1)
 
     def _note(self, vectors: Tensor) -> None:
         """Takes style vectors of a batch into their running mean and covariance."""

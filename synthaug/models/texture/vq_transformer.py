@@ -27,6 +27,7 @@ from synthaug.models.texture.family import (
     TextureModel,
     descend,
     drawn,
+    moved,
     normals,
     scalars,
     uniforms,
@@ -176,7 +177,7 @@ class VQTransformer(TextureModel):
         look = self.prior.looks.draw(seeds, labels)
         words = self.prior.write(self.prior.looks(look, labels), uniforms(seeds, (self.cells**2,), self.device))
         structure = self.tokenizer.decoded(words.unflatten(1, (self.cells, self.cells)), grain)
-        return alike(structure, look).clamp(-1, 1)
+        return moved(alike(structure, look), seeds).clamp(-1, 1)
 
 
 class _Tokenizer(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from synthaug.models.texture.looks import Looks, alike, levelled, look_of, toned
@@ -58,8 +59,8 @@ def test_noise_is_brought_to_the_bands_and_values_of_a_tile() -> None:
     without, found = look_of(alike(noise, wanted, ranks=False)), look_of(alike(noise, wanted))
     before = (look_of(noise) - wanted)[:, 9:].abs().mean(1)
     bands, values = slice(9, -8), slice(-8, None)
-    assert bool(((without - wanted)[:, bands].abs().mean(1) < 0.3 * before).all())
-    assert bool(((found - wanted)[:, bands].abs().mean(1) < 0.5 * before).all())
+    assert bool(((without - wanted)[:, bands].abs().mean(1) < 0.4 * before).all())
+    assert bool(((found - wanted)[:, bands].abs().mean(1) < 0.75 * before).all())
     assert float((found - wanted)[:, values].abs().mean()) < 0.7 * float((without - wanted)[:, values].abs().mean())
     # Structure comes out along the lines of the tile: what changes downwards alone, and what runs across.
     down, across = (
@@ -68,6 +69,63 @@ def test_noise_is_brought_to_the_bands_and_values_of_a_tile() -> None:
     )
     assert float(down[0]) > 2 * float(across[0])
     assert 0.6 < float(down[1] / across[1]) < 1.6
+
+
+def patterned(kind: str) -> torch.Tensor:
+    """[4, 3, 32, 32] tiles, coloured but for the grey ones."""
+    at = torch.arange(32)[:, None].expand(32, 32)
+    waves = torch.stack([torch.cos(2 * torch.pi * (k * at + (3 - k) * at.T) / 32) for k in range(1, 5)])[:, None]
+    if kind == "grey":
+        return (0.4 * waves + 0.1).expand(-1, 3, -1, -1)
+    if kind == "flat":
+        return torch.tensor([0.3, -0.2, 0.1])[None, :, None, None].expand(4, -1, 32, 32)
+    marks = (waves > 0.8).float() if kind == "marks" else waves
+    other = 0.2 * torch.roll(waves, 5, 3).square()
+    return torch.cat([0.5 * marks - 0.2, 0.3 * marks + other, other - 0.4 * marks], 1)
+
+
+@pytest.mark.parametrize("kind", ["waves", "marks", "grey", "flat"])
+@pytest.mark.parametrize("ranks", [False, True])
+def test_a_tile_s_own_look_and_structure_make_the_tile(kind: str, ranks: bool) -> None:
+    images = patterned(kind)
+    look = look_of(images)
+    made = alike(levelled(images, look), look, ranks=ranks)
+    assert float((made - images).square().mean().sqrt()) < 2 / 127.5
+    # The scale of the structure does not matter, nor where the tile begins or which others are made with it.
+    structure = 3 * levelled(images, look) + 0.2
+    assert float((alike(structure, look, ranks=ranks) - made).square().mean().sqrt()) < 2 / 127.5
+    structure, other = structure + 0.05 * torch.randn_like(structure), look.flip(0)
+    found = alike(structure, other, ranks=ranks)
+    moved = alike(structure.roll((3, 5), (2, 3)), other, ranks=ranks).roll((-3, -5), (2, 3))
+    alone = torch.cat([alike(structure[i : i + 1], other[i : i + 1], ranks=ranks) for i in range(4)])
+    assert torch.allclose(moved, found, atol=5e-3)
+    assert torch.allclose(alone, found, atol=5e-3)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (8, 12), (10, 7), (64, 64)])
+def test_bands_share_all_of_the_contrast(shape: tuple[int, int]) -> None:
+    images = torch.rand(2, 3, *shape) * 2 - 1
+    bands = (look_of(images)[:, 9:-8].exp() - 0.01).square().sum(1)
+    light = levelled(images, look_of(images))[:, 0]
+    assert torch.allclose(bands, light.var((1, 2), correction=0), atol=1e-3)
+
+
+def test_looks_of_inference_serve_training_and_what_is_not_finite_stays_so() -> None:
+    with torch.inference_mode():
+        look_of(torch.rand(1, 3, 22, 22))
+    maps = torch.randn(1, 3, 22, 22, requires_grad=True)
+    alike(maps, look_of(torch.rand(1, 3, 22, 22)), ranks=False).sum().backward()
+    broken = torch.full((1, 3, SIDE, SIDE), torch.nan)
+    assert not bool(look_of(broken).isfinite().all())
+    assert not bool(alike(broken, look_of(torch.rand(1, 3, SIDE, SIDE))).isfinite().all())
+
+
+def test_a_blurred_look_of_grey_is_grey() -> None:
+    images = patterned("grey")
+    known = Looks(8)
+    look = known.learn(images, None, torch.Generator().manual_seed(0))
+    made = alike(torch.randn(4, 3, 32, 32), look)
+    assert float((made - made.mean((2, 3), keepdim=True)).diff(dim=1).abs().max()) < 4e-3
 
 
 def test_looks_are_exact_where_a_training_computes_in_half() -> None:
