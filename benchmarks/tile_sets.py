@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synthaug.models.texture.looks import Looks, alike
+from synthaug.models.texture.looks import Looks, alike, levelled, look_of
 
 Tile = NDArray[np.float32]
 """[side, side, 3] RGB in [0, 1]."""
@@ -34,6 +34,8 @@ def _made(number: int, side: int) -> Tile:
 
 def apart(ours: Sequence[Tile], theirs: Sequence[Tile]) -> NDArray[np.float64]:
     """[N, M] root mean square difference over all rolls: `figures.nearest_distances` for every pair."""
+    if not ours or not theirs:
+        return np.zeros((len(ours), 0))
     spectra = np.stack([np.fft.rfft2(tile, axes=(0, 1)) for tile in theirs])
     energies = np.array([float(np.square(tile, dtype=np.float64).sum()) for tile in theirs])
     rows: list[NDArray[np.float64]] = []
@@ -82,11 +84,35 @@ def coloured(tile: Tile, rng: np.random.Generator, rounds: int = 20) -> Tile:
 
 def looks_alone(known: Sequence[Tile], count: int) -> list[Tile]:
     """White noise brought to looks of tiles, blurred: all that the families have in common."""
-    drawn = Looks(8)
-    drawn.learn(torch.from_numpy(np.stack(known)).movedim(3, 1) * 2 - 1, None, torch.Generator())
     shape = (3, *known[0].shape[:2])
     noises = torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(n)) for n in range(count)])
-    return pictures_of(alike(noises, drawn.draw(seeds_of(count), None)).clamp(-1, 1))
+    return pictures_of(alike(noises, _drawn(known, count)).clamp(-1, 1))
+
+
+def copies(known: Sequence[Tile], count: int) -> list[Tile]:
+    """Tiles brought to their own looks, blurred: what a family would make that knew its tiles by heart."""
+    images = _images(evenly(known, count))
+    blurred = Looks(8).learn(images, None, torch.Generator().manual_seed(0))
+    return pictures_of(alike(levelled(images, look_of(images)), blurred).clamp(-1, 1))
+
+
+def structures(tiles: Sequence[Tile]) -> list[Tile]:
+    """[H, W, 1] lightness of those that are not flat, in units of its spread."""
+    chosen = structured(tiles)
+    if not chosen:
+        return []
+    images = _images(chosen)
+    return list(levelled(images, look_of(images))[:, :1].movedim(1, 3).numpy())
+
+
+def _drawn(known: Sequence[Tile], count: int) -> torch.Tensor:
+    looks = Looks(8)
+    looks.learn(_images(known), None, torch.Generator().manual_seed(0))
+    return looks.draw(seeds_of(count), None)
+
+
+def _images(tiles: Sequence[Tile]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(tiles)).movedim(3, 1) * 2 - 1
 
 
 def structured(tiles: Sequence[Tile]) -> list[Tile]:
@@ -98,7 +124,7 @@ def closest(tiles: Sequence[Tile], known: Sequence[Tile], count: int) -> list[Ti
     """The tiles that lie nearest to a known one, each followed by that."""
     made, told = structured(tiles), structured(known)
     between = apart(made, told)
-    order = np.argsort(between.min(1))[:count]
+    order = np.argsort(between.min(1))[:count] if between.size else []
     return [one for i in order for one in (made[i], told[int(between[i].argmin())])]
 
 

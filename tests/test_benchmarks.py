@@ -40,6 +40,7 @@ LONG |= {"gpu_end_to_end", "gpu_networks", "retexture", "texture_families"}
 NEEDS_DATA = {"refiner"}
 """Photos and renders that are not in the repository: `tests/metrics` tests its parts."""
 NO_SCRIPT = {
+    "tile_sets",
     "gpu_bench",
     "gpu_engine",
     "gpu_loops",

@@ -63,8 +63,13 @@ def mean_seam_energy(tiles: Sequence[NDArray[Any]]) -> float:
     tiles do not count; 0 where all are.
 
     Args:
-        tiles: [H, W, 3] each, or [H, W].
+        tiles: [H, W, 3] each.
+
+    Raises:
+        InputError: No tiles, or pictures of another form.
     """
+    if not tiles:
+        raise InputError("no tiles to judge: expected at least one")
     each = [(step[-1], step[:-1].mean()) for tile in tiles for step in _steps(tile)]
     ways = ([across / inside for across, inside in each[way::2] if inside > 0] for way in (0, 1))
     return max(float(np.mean(way)) if way else 0.0 for way in ways)

@@ -46,6 +46,8 @@ def test_the_seam_of_a_set_is_one_where_its_tiles_wrap_and_shows_where_they_do_n
     assert texture.mean_seam_energy(rolled) == pytest.approx(1, abs=0.05)
     assert texture.mean_seam_energy(crops) > 1.5
     flat = np.full((32, 32, 3), 9, np.uint8)
+    with pytest.raises(InputError, match="no tiles"):
+        texture.mean_seam_energy([])
     assert texture.mean_seam_energy([flat]) == 0
     assert texture.mean_seam_energy([flat, tile]) == texture.mean_seam_energy([tile])
     # A seam in one direction is not averaged away by the other.

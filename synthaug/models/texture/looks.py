@@ -30,7 +30,7 @@ _FLAT = 0.02
 _FAINT = 0.01
 """Amplitude of a band, in units of the spread of lightness, below which it counts as empty."""
 _MOST, _AGAIN = 30.0, 2.0
-"""Largest gain of a band, the first time and every further time: what is not there is rounding, or made by the ranks."""
+"""Largest gain of a band, the first time and every further time: what is not there is rounding or made by ranks."""
 _HARDLY = 0.1
 """Spread of a map, after its bands were changed, that is still brought to 1: less was nothing from the start."""
 _STEEP = 0.05
