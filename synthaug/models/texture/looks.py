@@ -4,7 +4,7 @@ A look is drawn before the pixels of a tile, and the finished tile is brought to
 of the tiles seen in training, blurred (a smoothed bootstrap, as in Silverman, "Density estimation", 1986, section
 6.4). What is left to a network is the structure: where things stand, how they hang together. Bringing noise to the
 statistics of a texture is the oldest way to make one (Heeger and Bergen, "Pyramid-based texture analysis/synthesis",
-SIGGRAPH 1995); here it is applied to what a network made, so that no colour and no spectrum can be forgotten.
+SIGGRAPH 1995); here it is applied to what a network made.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _axes(like: Tensor) -> Tensor:
 
 
 class Looks(nn.Module):
-    """Conditions a family on looks, and remembers those that it has seen.
+    """Conditions a family on looks, and remembers the last that it has seen: all of those of a few hundred tiles.
 
     Args:
         hidden: Numbers that the family is told.
@@ -262,7 +262,10 @@ class Looks(nn.Module):
         return _blurred(found, drawn(rng, found.shape, found))
 
     def draw(self, seeds: Sequence[int], labels: Tensor | None) -> Tensor:
-        """[B, 65], each a function of its seed and label: one seen of that class, blurred; noise's if none was."""
+        """[B, 65], each a function of its seed and label: a look seen of that class, blurred.
+
+        Where none of the class is remembered, of any; before a training, that of noise.
+        """
         known = min(int(self.count), len(self.seen))
         plain = look_of(0.3 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))[0].to(self.seen)
         rows: list[Tensor] = []

@@ -35,7 +35,7 @@ class StyleGAN(TextureModel):
     """Small tiles first, then larger ones: each resolution takes as many steps as all before it together.
 
     Colours and contrast of a tile are those of a look, drawn first (`looks`): the game is about structure alone, and
-    no colour can be forgotten. Good at speed (one pass), at tiles of any size, and at mixing the structure of one tile
+    few colours are forgotten. Good at speed (one pass), at tiles of any size, and at mixing the structure of one tile
     with the surface of another. Fails at straight lines and regular grids, which take it much longer than grain.
 
     Args:
