@@ -161,13 +161,7 @@ def separated(
     weigh = _near(expected, _SIDE)
     weigh *= among
     told, known = weigh * shown, np.multiply(weigh, expected, out=weigh)
-    far = _far(told, known, pure, least)
-    around, near = _near(told), _near(known)
-    if not coated:
-        # Channels in which the surface is dark know little: they lean on what all of them say here.
-        far = tripled((cv2.transform(around, _SUM) + far[..., 0] * least) / (cv2.transform(near, _SUM) + least))
-    around += np.multiply(far, least, out=far)
-    around /= np.add(near, least, out=near)
+    around = _around(told, known, pure, least, coated=coated)
     known = votes * expected
     q = known * shown
     q += around * least
@@ -179,6 +173,18 @@ def separated(
     light = np.multiply(np.maximum(q, 0, out=q), even, out=even)
     rest = np.asarray(image - base * light, np.float32)
     return Shading(light, _kept(rest, votes, coat if coated else None), base, sure)
+
+
+def _around(told: Float32, known: Float32, pure: Bools, least: np.float32, *, coated: bool) -> Float32:
+    """[h, w, 3]: q around each pixel, leaning on that over the object where little is known."""
+    far = _far(told, known, pure, least)
+    around, near = _near(told), _near(known)
+    if not coated:
+        # Channels in which the surface is dark know little: they lean on what all of them say here.
+        far = tripled((cv2.transform(around, _SUM) + far[..., 0] * least) / (cv2.transform(near, _SUM) + least))
+    around += np.multiply(far, least, out=far)
+    around /= np.add(near, least, out=near)
+    return around
 
 
 def _near(values: Float32, size: tuple[int, int] = _NEAR) -> Float32:
