@@ -29,6 +29,9 @@ _SMALLEST = 4
 _BETAS = (0.5, 0.99)
 _FADE = 0.4
 _MIXED = 0.5
+_ALIKE = 5.0
+"""Weight of likeness in what the critic sees (Salimans et al., "Improved techniques for training GANs", NeurIPS 2016,
+section 3.1), against the game."""
 
 
 class StyleGAN(TextureModel):
@@ -61,7 +64,7 @@ class StyleGAN(TextureModel):
         widths: Sequence[int] = (96, 96, 64, 32, 16),
         style: int = 64,
         mapping: int = 2,
-        penalty: float = 0.03,
+        penalty: float = 0.1,
         lazy: int = 8,
         jitter: float = 0.1,
     ) -> None:
@@ -94,7 +97,7 @@ class StyleGAN(TextureModel):
         ]
         return [
             torch.optim.Adam(made, lr=lr, betas=_BETAS),
-            torch.optim.Adam(self.discriminator.parameters(), lr=lr / 2, betas=_BETAS),
+            torch.optim.Adam(self.discriminator.parameters(), lr=lr / 4, betas=_BETAS),
         ]
 
     def stage(self, progress: float) -> tuple[int, float]:
@@ -128,23 +131,28 @@ class StyleGAN(TextureModel):
         fake = alike(self._made(told, doublings, shown, rng), look_of(real), ranks=False)
         self.discriminator.requires_grad_(False)
 
-        def judged(tiles: Tensor) -> Tensor:
+        def judged(tiles: Tensor) -> tuple[Tensor, list[Tensor]]:
             return self.discriminator(_jittered(tiles, self.jitter, rng), look, labels, doublings, shown)
 
-        opinion = judged(fake)
+        opinion, seen = judged(fake)
+        with torch.no_grad():
+            _, wanted = judged(real)
         fooled = F.softplus(-opinion).mean()
-        descend(fooled, optimisers[0])
+        # Each fake goes with a real tile, by its look: what the critic sees of both must be alike in the mean, or few
+        # hundred tiles, which it soon knows by heart, leave the generator without a direction.
+        apart = torch.stack([(a - b).abs().mean() for a, b in zip(seen, wanted, strict=True)]).mean()
+        descend(fooled + _ALIKE * apart, optimisers[0])
         self.discriminator.requires_grad_(True)
 
         lazily = bool(torch.rand((), generator=rng) < 1 / self.lazy)
         real.requires_grad_(lazily)
-        on_fake, on_real = judged(fake.detach()), judged(real)
-        loss = apart = F.softplus(on_fake).mean() + F.softplus(-on_real).mean()
+        on_fake, on_real = judged(fake.detach())[0], judged(real)[0]
+        loss = told_apart = F.softplus(on_fake).mean() + F.softplus(-on_real).mean()
         if lazily:
             (slope,) = torch.autograd.grad(on_real.sum(), real, create_graph=True)
             loss = loss + self.lazy * self.penalty / 2 * slope.square().sum((1, 2, 3)).mean()
         descend(loss, optimisers[1], most=10.0)
-        losses = {"generator": fooled, "discriminator": apart, "real": on_real.mean(), "fake": on_fake.mean()}
+        losses = {"generator": fooled, "discriminator": told_apart, "real": on_real.mean(), "fake": on_fake.mean()}
         return scalars(losses)
 
     def _made(self, told: Tensor, doublings: int, shown: float, rng: torch.Generator) -> Tensor:
@@ -220,18 +228,22 @@ class _Discriminator(nn.Module):
         self.look = nn.Linear(SIZE, channels[0])
         self.embed = nn.Embedding(classes, channels[0]) if classes else None
 
-    def forward(self, tiles: Tensor, look: Tensor, labels: Tensor | None, doublings: int, shown: float) -> Tensor:
-        maps = self.colours[doublings](tiles)
+    def forward(
+        self, tiles: Tensor, look: Tensor, labels: Tensor | None, doublings: int, shown: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Logits [B], and the means [B, C] of the maps of each level."""
+        maps, means = self.colours[doublings](tiles), list[Tensor]()
         for level in range(doublings - 1, -1, -1):
             maps = self.blocks[level](maps)
             if level == doublings - 1 and shown < 1:
                 maps = torch.lerp(self.colours[level](F.avg_pool2d(tiles, 2)), maps, shown)
+            means.append(maps.mean((2, 3)))
         spread = maps.var(0, unbiased=False).add(1e-8).sqrt().mean().expand_as(maps[:, :1])
         found = self.last(torch.cat([maps, spread], 1)).mean((2, 3))
         direction = self.logit + self.look(look)
         if self.embed is not None:
             direction = direction + self.embed(labels)
-        return (direction * found).sum(1) / math.sqrt(found.shape[1])
+        return (direction * found).sum(1) / math.sqrt(found.shape[1]), [*means, found]
 
 
 class _Circular(nn.Module):
