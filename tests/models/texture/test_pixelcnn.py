@@ -11,7 +11,7 @@ from torch import Tensor
 
 from synthaug.errors import ConfigError
 from synthaug.models.texture.family import uniforms
-from synthaug.models.texture.pixelcnn import PixelCNN
+from synthaug.models.texture.pixelcnn import PixelCNN, _periodic
 from synthaug.models.texture.saving import NAME, open_texture_model, pack
 
 torch.set_num_threads(1)
@@ -152,3 +152,22 @@ def test_a_file_keeps_network_and_looks(tmp_path: Path) -> None:
 def test_sizes_that_cannot_be(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         PixelCNN(side=SIDE, **wrong)
+
+
+def test_the_periodic_part_has_no_step_across_the_wrap() -> None:
+    at = torch.arange(32) / 32
+    waves = torch.cos(2 * torch.pi * (2 * at[:, None] + 3 * at[None]))[None, None]
+    ramp = (at[:, None] + 0.5 * at[None])[None, None]
+    found = _periodic(torch.cat([waves + ramp, waves], 1))
+
+    def steps(maps: torch.Tensor, dim: int) -> tuple[float, float]:
+        each = (maps.roll(-1, dim) - maps).abs().movedim(dim, 0)
+        return float(each[-1].mean()), float(each[:-1].mean())
+
+    for dim in (2, 3):
+        across, inside = steps(found[:, :1], dim)
+        assert across < 1.1 * inside
+        assert steps(waves + ramp, dim)[0] > 2 * inside or dim == 3
+    # What repeats already stays, but for what its own steps across the wrap weigh; the mean is kept.
+    assert float((found[:, 1] - waves[:, 0]).abs().mean()) < 0.1
+    assert torch.allclose(found.mean((2, 3)), torch.stack([(waves + ramp).mean(), waves.mean()])[None], atol=1e-5)
