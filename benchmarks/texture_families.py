@@ -22,9 +22,9 @@ units of its own spread, to tiles that were learnt from and their mirror images;
 and `copies`, tiles that were learnt from in their own blurred looks, shows what memorising gives. A family has not
 memorised where its nearest sample is no nearer than real tiles are, and the 5% quantile and the median of `structure`
 are no lower than those of held-out tiles. The picture STRIP_nearest.png shows the closest pairs. `seam` is
-`metrics.texture.mean_seam_energy`; beside it the mean of single tiles, which is above 1 for real ones. Same work: as
-many pictures in every row but `real`, which has all there are, checked to be tiles in [0, 1], the same for the same
-seed.
+`metrics.texture.mean_seam_energy` of the tiles as the networks made them, before they are rolled, against lines 8
+apart; beside it the mean of single tiles, which is above 1 for real ones. Same work: as many pictures in every row but
+`real`, which has all there are, checked to be tiles in [0, 1], the same for the same seed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from synthaug.train.texture import Settings, train  # isort: skip
 
 Tile = tile_sets.Tile
 _ROOT = Path(os.environ.get("SYNTHAUG_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
-SHOWN, PLACES, DIRECTIONS, ROUNDS, TWIN = 12, 100, 64, 40, 0.005
+SHOWN, PLACES, DIRECTIONS, ROUNDS, TWIN, CELL = 12, 100, 64, 40, 0.005, 8
 TINY: dict[str, dict[str, Any]] = {
     "vae": {"width": 8, "latents": 2, "style": 4},
     "aae": {"width": 8, "code": 4},
@@ -162,19 +162,27 @@ def sampled(model: Any, count: int) -> tuple[list[Tile], float]:
     return tile_sets.pictures_of(found), seconds
 
 
-def row_of(tiles: Sequence[Tile], looks: Looks, known: Sequence[Tile], rounds: int) -> dict[str, Any]:
-    """Distance, seam and memorisation of one set of tiles."""
+def row_of(
+    tiles: Sequence[Tile],
+    looks: Looks,
+    known: Sequence[Tile],
+    rounds: int,
+    made: Sequence[Tile] | None = None,
+    period: int = 1,
+) -> dict[str, Any]:
+    """Distance, seam and memorisation of one set of tiles; the seam at the border with which they were `made`."""
     points = looks(tiles)
     to_known = tile_sets.apart(tiles[:1], known)
     if abs(to_known[0].min() - figures.nearest_distances(tiles[:1], known)[0]) > 1e-4:
         raise SystemExit("distances over rolls are not those of metrics.texture")
     found = {kind: looks.distance(kind, points, rounds) for kind in points}
     seams = [figures.seam_energy(tile) for tile in tiles]
+    made = tiles if made is None else made
     return {
         **found,
-        "seam": {"set": round(figures.mean_seam_energy(tiles), 3), "tile": round(float(np.mean(seams)), 3)},
+        "seam": {"set": round(figures.mean_seam_energy(made, period), 3), "tile": round(float(np.mean(seams)), 3)},
         "nearest": nearest(tiles, known),
-        "structure": quantiles(tile_sets.apart(tile_sets.structures(tiles), _both_ways(known))),
+        "structure": quantiles(tile_sets.apart(tile_sets.structures(tiles), tile_sets.both_ways(known))),
         "flat": len(tiles) - len(tile_sets.structured(tiles)),
     }
 
@@ -209,11 +217,6 @@ def quantiles(between: NDArray[np.float64]) -> dict[str, float]:
     return dict(zip(("least", "5%", "median"), found, strict=True))
 
 
-def _both_ways(tiles: Sequence[Tile]) -> list[Tile]:
-    found = tile_sets.structures(tiles)
-    return [*found, *(tile[:, ::-1] for tile in found)]
-
-
 def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[str, Sequence[Tile]], list[Any]]:
     """Figures by row, tiles by row, and by family its sample closest to a tile that it learnt from, with that tile."""
     side, count, rounds = int(given["side"]), int(given["samples"]), int(given["rounds"])
@@ -239,14 +242,15 @@ def compared(given: dict[str, str], work: Path) -> tuple[dict[str, Any], dict[st
     table = {name: row_of(tiles, looks, known, rounds) for name, tiles in sets.items()}
     table["real"]["nearest"] = nearest(every, every)
     unseen = [tile for tile, out in zip(every, held, strict=True) if out]
-    table["real"]["structure"] = quantiles(tile_sets.apart(tile_sets.structures(unseen), _both_ways(known)))
+    table["real"]["structure"] = quantiles(tile_sets.apart(tile_sets.structures(unseen), tile_sets.both_ways(known)))
     pairs: list[Any] = []
     options = {"steps": int(given["steps"]), "side": side, "threads": int(given["threads"])}
     for family in given["families"].split(","):
         opened, minutes = trained(family, work, folder, options)
         tiles, seconds = sampled(opened.model, count)
         sets[family] = tiles
-        table[family] = row_of(tiles, looks, known, rounds) | {
+        made = tile_sets.unrolled(opened.model, tiles)
+        table[family] = row_of(tiles, looks, known, rounds, made, CELL) | {
             "seconds_per_sample": round(seconds, 4),
             "parameters": sum(v.numel() for n, v in opened.model.named_parameters() if n in opened.model.saved()),
             "training_minutes": round(minutes, 1),

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synthaug.models.texture.family import TextureModel, moves
 from synthaug.models.texture.looks import Looks, alike, levelled, look_of
 
 Tile = NDArray[np.float32]
@@ -105,6 +106,12 @@ def structures(tiles: Sequence[Tile]) -> list[Tile]:
     return list(levelled(images, look_of(images))[:, :1].movedim(1, 3).numpy())
 
 
+def both_ways(tiles: Sequence[Tile]) -> list[Tile]:
+    """Their structures, and those of their mirror images."""
+    found = structures(tiles)
+    return [*found, *(tile[:, ::-1] for tile in found)]
+
+
 def _drawn(known: Sequence[Tile], count: int) -> torch.Tensor:
     looks = Looks(8)
     looks.learn(_images(known), None, torch.Generator().manual_seed(0))
@@ -135,6 +142,14 @@ def seeds_of(count: int) -> list[int]:
 def pictures_of(pictures: torch.Tensor) -> list[Tile]:
     """As 8-bit pictures in [0, 1]."""
     return list(np.rint((pictures.movedim(1, 3).numpy() + 1) * 127.5).astype(np.float32) / np.float32(255))
+
+
+def unrolled(model: TextureModel, tiles: Sequence[Tile]) -> list[Tile]:
+    """As the network made them: a set that is rolled at random has no seam at its border, whatever it has inside."""
+    if not model.rolled:
+        return list(tiles)
+    places = moves(seeds_of(len(tiles)), model.side)
+    return [np.roll(tile, (-y, -x), (0, 1)) for tile, (y, x) in zip(tiles, places, strict=True)]
 
 
 def strip(rows: dict[str, Sequence[Tile]]) -> NDArray[np.uint8]:

@@ -55,24 +55,33 @@ def seam_energy(tile: NDArray[Any]) -> float:
     return max(_ratio(step[-1], step[:-1].mean()) for step in _steps(tile))
 
 
-def mean_seam_energy(tiles: Sequence[NDArray[Any]]) -> float:
+def mean_seam_energy(tiles: Sequence[NDArray[Any]], period: int = 1) -> float:
     """`seam_energy` of a generator: the mean over its tiles in each direction, then the worse direction.
+
+    Of tiles as the generator makes them: rolled at random, no set has a seam.
 
     The worse direction of a single tile is above 1 wherever lines of the pattern differ: real tiles of 64 pixels,
     rolled at random, have 1.1 in the mean. Over a set that averages out; what is left is what wraps alone have. Flat
     tiles do not count; 0 where all are.
 
     Args:
-        tiles: [H, W, 3] each.
+        tiles: [H, W, 3] each, of one size.
+        period: Only lines that many apart, counted from the wrap, are compared: cells from which a network doubled its
+            maps have larger steps at their borders, and the wrap is one.
 
     Raises:
         InputError: No tiles, or pictures of another form.
     """
     if not tiles:
         raise InputError("no tiles to judge: expected at least one")
-    each = [(step[-1], step[:-1].mean()) for tile in tiles for step in _steps(tile)]
-    ways = ([across / inside for across, inside in each[way::2] if inside > 0] for way in (0, 1))
-    return max(float(np.mean(way)) if way else 0.0 for way in ways)
+    found: list[float] = []
+    for way in (0, 1):
+        lines = [_steps(tile)[way][period - 1 :: period] for tile in tiles]
+        shares = [float(line[-1] / line.mean()) for line in lines if line.mean() > 0]
+        # The wrap counts among the lines of its mean, or 1 would not be expected of a wrap that is like the others.
+        share, count = float(np.mean(shares)) if shares else 0.0, len(lines[0])
+        found.append(share * (count - 1) / (count - share) if share < count else np.inf)
+    return max(found)
 
 
 def seam_contrast(tile: NDArray[Any], lines: int = 4) -> float:

@@ -45,7 +45,11 @@ def test_the_seam_of_a_set_is_one_where_its_tiles_wrap_and_shows_where_they_do_n
     rolled = [np.roll(tile, rng.integers(64, size=2), (0, 1)) for _ in range(400)]
     assert texture.mean_seam_energy(rolled) == pytest.approx(1, abs=0.05)
     assert texture.mean_seam_energy(crops) > 1.5
-    flat = np.full((32, 32, 3), 9, np.uint8)
+    # Cells of 8 with steps between them: the wrap is one of these, and no seam.
+    cells = [np.kron(rng.uniform(0.2, 0.8, (8, 8, 1)), np.ones((8, 8, 3))) for _ in range(300)]
+    assert texture.mean_seam_energy(cells) > 5
+    assert texture.mean_seam_energy(cells, 8) == pytest.approx(1, abs=0.05)
+    flat = np.full((64, 64, 3), 9, np.uint8)
     with pytest.raises(InputError, match="no tiles"):
         texture.mean_seam_energy([])
     assert texture.mean_seam_energy([flat]) == 0

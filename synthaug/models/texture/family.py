@@ -5,6 +5,7 @@ A family is one class in one file. Training (`train/texture`) and everybody who 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class TextureModel(nn.Module, ABC):
         training_only: First parts of the names of what serves training alone (a discriminator): not saved with the
             model, not averaged.
         multiple: `side` must be one of it, and so must the `side` of samples; a model with more levels `needs` more.
+        rolled: Whether samples are `moved`.
         any_side: Whether samples may be of another side than the tiles it learnt from.
         staged: Whether what `fit` does goes by `progress`, so that a training cannot be made longer afterwards.
     """
@@ -68,6 +70,7 @@ class TextureModel(nn.Module, ABC):
     recipe: ClassVar[Recipe]
     training_only: ClassVar[tuple[str, ...]] = ()
     multiple: int = 8
+    rolled: ClassVar[bool] = True
     any_side: ClassVar[bool] = True
     staged: ClassVar[bool] = True
 
@@ -213,9 +216,35 @@ def moved(tiles: Tensor, seeds: Sequence[int]) -> Tensor:
 
     Layers that double leave steps that are larger between cells, and the wrap would always lie on one.
     """
-    places = [philox.generator(seed, "texture", 0, "roll").integers(tiles.shape[-1], size=2) for seed in seeds]
-    rolled = [tile.roll((int(y), int(x)), (1, 2)) for tile, (y, x) in zip(tiles, places, strict=True)]
-    return torch.stack(rolled)
+    places = moves(seeds, tiles.shape[-1])
+    return torch.stack([tile.roll(place, (1, 2)) for tile, place in zip(tiles, places, strict=True)])
+
+
+def moves(seeds: Sequence[int], side: int) -> list[tuple[int, int]]:
+    """How far `moved` rolls each tile, down and to the right."""
+    drawn = [philox.generator(seed, "texture", 0, "roll").integers(side, size=2) for seed in seeds]
+    return [(int(y), int(x)) for y, x in drawn]
+
+
+def periodic(maps: Tensor) -> Tensor:
+    """[B, C, H, W] without the steps across the wrap: the smooth part that has the same steps is taken out.
+
+    What is written in raster order sees its beginning at the end, and still drifts from it over a tile of errors.
+    Moisan, "Periodic plus smooth image decomposition", Journal of Mathematical Imaging and Vision 2011.
+    """
+    steps = torch.zeros_like(maps)
+    for dim in (2, 3):
+        last = maps.shape[dim] - 1
+        jump = maps.select(dim, last) - maps.select(dim, 0)
+        steps.select(dim, 0).add_(jump)
+        steps.select(dim, last).sub_(jump)
+    height, width = maps.shape[-2:]
+    down, across = (torch.arange(n, device=maps.device) * (2 * math.pi / n) for n in (height, width))
+    waves = 2 * down.cos()[:, None] + 2 * across.cos()[None, : width // 2 + 1] - 4
+    waves[0, 0] = 1.0
+    smooth = torch.fft.rfft2(steps) / waves
+    smooth[..., 0, 0] = 0
+    return maps - torch.fft.irfft2(smooth, (height, width))
 
 
 def drawn(rng: torch.Generator, shape: Sequence[int], like: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synthaug.errors import ConfigError
-from synthaug.models.texture.family import Recipe, TextureModel, descend, scalars, uniforms
+from synthaug.models.texture.family import Recipe, TextureModel, descend, periodic, scalars, uniforms
 from synthaug.models.texture.looks import Looks, alike, levelled, look_of
 
 _DILATIONS = (1, 2, 4)
@@ -45,6 +45,7 @@ class PixelCNN(TextureModel):
     """
 
     family: ClassVar[str] = "pixelcnn"
+    rolled: ClassVar[bool] = False
     recipe: ClassVar[Recipe] = Recipe(steps=2500, batch=4, lr=4e-3)
 
     def __init__(
@@ -134,32 +135,11 @@ class PixelCNN(TextureModel):
         chances = uniforms(seeds, (side, side, 3), self.device)
         look = self.looks.draw(seeds, labels)
         structure = _RANGE * self.pictures(self.drawn(self.looks(look, labels), chances))
-        return alike(_periodic(structure), look).clamp(-1, 1)
+        return alike(periodic(structure), look).clamp(-1, 1)
 
     def drawn(self, look: Tensor, chances: Tensor) -> Tensor:
         """Levels [B, 3, side, side] from uniform numbers [B, side, side, 3] and what `looks` tells."""
         return _Sampler(self, look, chances).run()
-
-
-def _periodic(maps: Tensor) -> Tensor:
-    """[B, C, H, W] without the steps across the wrap: the smooth part that has the same steps is taken out.
-
-    The last rows see the first ones and still drift from them over a tile of errors. Moisan, "Periodic plus smooth
-    image decomposition", Journal of Mathematical Imaging and Vision 2011.
-    """
-    steps = torch.zeros_like(maps)
-    for dim in (2, 3):
-        last = maps.shape[dim] - 1
-        jump = maps.select(dim, last) - maps.select(dim, 0)
-        steps.select(dim, 0).add_(jump)
-        steps.select(dim, last).sub_(jump)
-    height, width = maps.shape[-2:]
-    down, across = (torch.arange(n, device=maps.device) * (2 * math.pi / n) for n in (height, width))
-    waves = 2 * down.cos()[:, None] + 2 * across.cos()[None, : width // 2 + 1] - 4
-    waves[0, 0] = 1.0
-    smooth = torch.fft.rfft2(steps) / waves
-    smooth[..., 0, 0] = 0
-    return maps - torch.fft.irfft2(smooth, (height, width))
 
 
 class _Gated(nn.Module):

@@ -29,6 +29,7 @@ from synthaug.models.texture.family import (
     drawn,
     moved,
     normals,
+    periodic,
     scalars,
     uniforms,
     wrapping,
@@ -177,7 +178,7 @@ class VQTransformer(TextureModel):
         look = self.prior.looks.draw(seeds, labels)
         words = self.prior.write(self.prior.looks(look, labels), uniforms(seeds, (self.cells**2,), self.device))
         structure = self.tokenizer.decoded(words.unflatten(1, (self.cells, self.cells)), grain)
-        return moved(alike(structure, look), seeds).clamp(-1, 1)
+        return moved(alike(periodic(structure), look), seeds).clamp(-1, 1)
 
 
 class _Tokenizer(nn.Module):

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from synthaug.errors import ConfigError
-from synthaug.models.texture.family import uniforms
-from synthaug.models.texture.pixelcnn import PixelCNN, _periodic
+from synthaug.models.texture.family import periodic, uniforms
+from synthaug.models.texture.pixelcnn import PixelCNN
 from synthaug.models.texture.saving import NAME, open_texture_model, pack
 
 torch.set_num_threads(1)
@@ -154,11 +154,11 @@ def test_sizes_that_cannot_be(wrong: dict[str, int]) -> None:
         PixelCNN(side=SIDE, **wrong)
 
 
-def test_the_periodic_part_has_no_step_across_the_wrap() -> None:
+def test_theperiodic_part_has_no_step_across_the_wrap() -> None:
     at = torch.arange(32) / 32
     waves = torch.cos(2 * torch.pi * (2 * at[:, None] + 3 * at[None]))[None, None]
     ramp = (at[:, None] + 0.5 * at[None])[None, None]
-    found = _periodic(torch.cat([waves + ramp, waves], 1))
+    found = periodic(torch.cat([waves + ramp, waves], 1))
 
     def steps(maps: torch.Tensor, dim: int) -> tuple[float, float]:
         each = (maps.roll(-1, dim) - maps).abs().movedim(dim, 0)
