@@ -21,10 +21,11 @@ other, twins left out; tiles of one flat colour are near to any such tile and le
 units of its own spread, to tiles that were learnt from and their mirror images; `real` has that of the held-out tiles,
 and `copies`, tiles that were learnt from in their own blurred looks, shows what memorising gives. A family has not
 memorised where its nearest sample is no nearer than real tiles are, and the 5% quantile and the median of `structure`
-are no lower than those of held-out tiles. The picture STRIP_nearest.png shows the closest pairs. `seam` is
-`metrics.texture.mean_seam_energy` of the tiles as the networks made them, before they are rolled, against lines 8
-apart; beside it the mean of single tiles, which is above 1 for real ones. Same work: as many pictures in every row but
-`real`, which has all there are, checked to be tiles in [0, 1], the same for the same seed.
+are no lower than those of held-out tiles; less than one copy in twenty does not show. The picture STRIP_nearest.png
+shows the closest pairs. `seam` is `metrics.texture.mean_seam_energy` of the tiles as the networks made them, before
+they are rolled, against lines 8 apart; beside it the mean of single tiles, which is above 1 for real ones. Same work:
+as many pictures in every row but `real`, which has all there are, checked to be tiles in [0, 1], the same for the same
+seed.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def seam_energy(tile: NDArray[Any]) -> float:
 
 
 def mean_seam_energy(tiles: Sequence[NDArray[Any]], period: int = 1) -> float:
-    """`seam_energy` of a generator: the mean over its tiles in each direction, then the worse direction.
+    """`seam_energy` of a generator, in each direction over all of its tiles; the worse direction.
 
     Of tiles as the generator makes them: rolled at random, no set has a seam.
 
@@ -70,10 +70,13 @@ def mean_seam_energy(tiles: Sequence[NDArray[Any]], period: int = 1) -> float:
             maps have larger steps at their borders, and the wrap is one.
 
     Raises:
-        InputError: No tiles, or pictures of another form.
+        InputError: No tiles, pictures of another form, or a period that does not fit them.
     """
     if not tiles:
         raise InputError("no tiles to judge: expected at least one")
+    for side in {side for tile in tiles for side in tile.shape[:2]}:
+        if period < 1 or side % period or side < 2 * period:
+            raise InputError(f"period={period} for {side} pixels: expected a divisor that leaves two lines or more")
     found: list[float] = []
     for way in (0, 1):
         lines = [_steps(tile)[way][period - 1 :: period] for tile in tiles]

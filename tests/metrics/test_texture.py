@@ -52,6 +52,9 @@ def test_the_seam_of_a_set_is_one_where_its_tiles_wrap_and_shows_where_they_do_n
     flat = np.full((64, 64, 3), 9, np.uint8)
     with pytest.raises(InputError, match="no tiles"):
         texture.mean_seam_energy([])
+    for period in (0, 7, 64):
+        with pytest.raises(InputError, match="expected a divisor"):
+            texture.mean_seam_energy([tile], period)
     assert texture.mean_seam_energy([flat]) == 0
     assert texture.mean_seam_energy([flat, tile]) == texture.mean_seam_energy([tile])
     # A seam in one direction is not averaged away by the other.

@@ -37,7 +37,7 @@ _STEEP = 0.05
 """Least distance of two quantiles, in units of the spread of lightness, over which values are moved apart."""
 _ROUNDS = 3
 _BLUR = (*[0.04] * 3, *[0.1] * 6, *[0.04] * _BANDS, *[0.02] * _RANKS)
-"""Of contrast in units of its own, above what is flat: what is grey stays grey."""
+"""Of contrast in units of its own, above what is flat: a grey tile may get a tint, and no colours in it."""
 _AXES = ((3**-0.5,) * 3, (2**-0.5, 0.0, -(2**-0.5)), (6**-0.5, -2 * 6**-0.5, 6**-0.5))
 """Lightness and two colours: what a grey tile lacks stands last."""
 
@@ -85,7 +85,8 @@ def alike(structure: Tensor, look: Tensor, *, ranks: bool = True) -> Tensor:
     """[B, 3, H, W] in RGB: maps of lightness and two colours, of any scale, brought to a look.
 
     All maps of a tile go through one filter, so that what hangs together in them stays together. `levelled` tiles come
-    back as they were; rolled maps give a rolled tile.
+    back as they were, within a level of 255 in the mean; rolled maps give a rolled tile. Maps that are flat to rounding
+    get whatever rounding says.
 
     Args:
         structure: [B, 3, H, W], as `levelled` has them.
