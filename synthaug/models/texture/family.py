@@ -227,9 +227,10 @@ def moves(seeds: Sequence[int], side: int) -> list[tuple[int, int]]:
 
 
 def periodic(maps: Tensor) -> Tensor:
-    """[B, C, H, W] whose steps across the wrap are in the mean no larger than those inside.
+    """[B, C, H, W] without steps across the wrap that are larger than those inside.
 
-    A smooth part that has what is too much of them is taken out; where nothing is, the maps stay as they are.
+    The smooth part that has the same steps is taken out, all of it where they are half as large again in the mean;
+    where they are no larger the maps stay as they are.
 
     What is written in raster order sees its beginning at the end, and still drifts from it over a tile of errors.
     Moisan, "Periodic plus smooth image decomposition", Journal of Mathematical Imaging and Vision 2011.
@@ -238,8 +239,8 @@ def periodic(maps: Tensor) -> Tensor:
     for dim in (2, 3):
         last = maps.shape[dim] - 1
         jump = maps.select(dim, last) - maps.select(dim, 0)
-        inside = maps.diff(dim=dim).abs().mean((1, 2, 3)) / jump.abs().mean((1, 2)).clamp(min=1e-6)
-        jump = jump * (1 - inside).clamp(min=0)[:, None, None]
+        times = jump.abs().mean((1, 2)) / maps.diff(dim=dim).abs().mean((1, 2, 3)).clamp(min=1e-6)
+        jump = jump * (2 * (times - 1)).clamp(0, 1)[:, None, None]
         steps.select(dim, 0).add_(jump)
         steps.select(dim, last).sub_(jump)
     height, width = maps.shape[-2:]

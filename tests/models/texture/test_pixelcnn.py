@@ -166,7 +166,7 @@ def test_the_periodic_part_has_no_large_step_across_the_wrap() -> None:
     found = periodic(waves + ramp)
     for dim in (2, 3):
         assert ratio(waves + ramp, dim) > 3
-        assert 0.4 < ratio(found, dim) < 1.5
+        assert 0.2 < ratio(found, dim) < 1.5
     assert torch.allclose(found.mean(), (waves + ramp).mean(), atol=1e-5)
     # What repeats already stays.
     assert ratio(waves, 2) == pytest.approx(ratio(waves, 3), rel=0.05) == pytest.approx(1, abs=0.05)
