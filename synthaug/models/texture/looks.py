@@ -27,6 +27,8 @@ SIZE = 3 + 6 + _BANDS + _RANKS
 """Numbers of a look: means of channels, how these vary together, bands of lightness, quantiles of lightness."""
 _FLAT = 0.02
 """Spread of what counts as flat; nothing is divided by less."""
+_SHARE = 1e-6
+"""Of all variance, added to each: matrices stay definite in single precision."""
 _FAINT = 0.01
 """Amplitude of a band, in units of the spread of lightness, below which it counts as empty."""
 _MOST, _AGAIN = 30.0, 2.0
@@ -100,7 +102,9 @@ def alike(structure: Tensor, look: Tensor, *, ranks: bool = True) -> Tensor:
             maps = torch.cat([_ranked(maps[:, 0], look[:, -_RANKS:])[:, None], maps[:, 1:]], 1)
     factor = _factor(look)
     own = factor.diagonal(dim1=1, dim2=2)
-    less = own - (own.square() - _FLAT**2).clamp(min=0).sqrt()  # what is flat stays flat
+    # What is flat stays flat: what `_root` added to the variances of the look is no contrast.
+    added = _FLAT**2 + _SHARE * (factor.square().sum((1, 2)) - 3 * _FLAT**2).clamp(min=0)
+    less = own - (own.square() - added[:, None]).clamp(min=0).sqrt()
     return _painted(_white(maps, _HARDLY), look, factor - torch.diag_embed(less))
 
 
@@ -114,8 +118,7 @@ def _white(maps: Tensor, floor: float) -> Tensor:
 
 def _root(covariance: Tensor, floor: float) -> Tensor:
     """[B, 3, 3]: Cholesky factor of a covariance and a floor; not finite where that is not."""
-    # A little of the whole keeps the matrix definite in single precision, whatever the contrast.
-    flat = floor**2 + 1e-6 * covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None]
+    flat = floor**2 + _SHARE * covariance.diagonal(dim1=1, dim2=2).sum(1)[:, None]
     return torch.linalg.cholesky_ex(covariance + torch.diag_embed(flat.expand(-1, 3))).L
 
 
